@@ -1,0 +1,78 @@
+"""What Slurm said of one job run, typed: the agent's only record type.
+
+A run is one row of slurmdbd's job table. Its identity is (cluster, job_id,
+submit): slurmdbd's own unique index, which a requeue or resize always changes.
+"""
+
+from typing import NamedTuple
+
+Tres = tuple[tuple[str, int], ...]
+"""Resources by name, sorted, in base units (mem in MiB), without energy."""
+
+NO_TRES: Tres = ()
+UNKNOWN = -1
+"""A figure that Slurm did not give; never to be mistaken for zero."""
+ARRAY_REMAINDER = -2
+"""``array_task`` of the row that stands for an array's tasks not yet started."""
+
+
+class SlurmJob(NamedTuple):
+    """One job run, steps folded in. Times are epoch seconds, 0 for unknown.
+
+    The fields, their order and their units are those of ``JobColumns`` in
+    ``usage.proto``, where each is described. A NamedTuple and not a dataclass
+    because a million of them pass through on an ordinary day.
+    """
+
+    cluster: str
+    job_id: int
+    submit: int
+    eligible: int
+    start: int
+    end: int
+    suspended_s: int
+    slurm_elapsed_s: int
+    state: str
+    cancelled_by_uid: int
+    exit_code: int
+    exit_signal: int
+    alloc_tres: Tres
+    req_tres: Tres
+    alloc_cpus: int
+    nodes: int
+    node_list: str
+    user: str
+    uid: int
+    account: str
+    assoc_id: int
+    partition: str
+    qos: str
+    wckey: str
+    reservation: str
+    reservation_id: int
+    array_job_id: int
+    array_task: int
+    het_job_id: int
+    het_offset: int
+    restarts: int
+    sluid: int
+    timelimit_s: int
+    energy_j: int
+    total_cpu_ms: int
+    max_rss_bytes: int
+    steps: int
+    observed: int
+
+
+class Unreadable(NamedTuple):
+    """A record that could not be read, kept as it came for the quarantine."""
+
+    cluster: str
+    origin: str
+    reason: str
+    raw: bytes
+    raw_size: int
+
+
+Reading = SlurmJob | Unreadable
+"""What a source yields for each record: never an exception for one bad record."""

@@ -1,0 +1,48 @@
+"""What every source of job records promises: the whole interface.
+
+A source yields readings in blocks, each with the position *after* it. The
+service stores a block and its position in one transaction, so a source that is
+asked again with the last stored position continues where it stopped, and one
+that is asked again with an older position only repeats itself.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from jobledger_agent.job import Reading
+
+MAX_BLOCK_READINGS = 500
+"""Readings in one block: one spool row, one wire batch."""
+
+
+class Block(NamedTuple):
+    """Consecutive readings and the source's position once they are stored."""
+
+    readings: tuple[Reading, ...]
+    position: str
+    complete_through: int
+    """Everything that ended before this (epoch seconds) is in this block or an
+    earlier one; 0 when the source cannot say."""
+
+
+class SourceError(Exception):
+    """The source could not be read now; says what happened and what to do.
+
+    Nothing is lost: the position stays where it was and the next cycle asks
+    for the same span again.
+    """
+
+
+class Source(Protocol):
+    """Somewhere that job records come from."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the agent's sources; its position is kept under it."""
+
+    def read(self, position: str) -> Iterator[Block]:
+        """Yield what follows ``position`` ("" at first), then stop.
+
+        Raises SourceError when the source cannot be read; blocks yielded
+        before that stand.
+        """
