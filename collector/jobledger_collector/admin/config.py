@@ -1,0 +1,182 @@
+"""``jobledger.toml``: where the books are, who sells, how documents look.
+
+Precedence: ``--db`` over environment over file. Every key can be given by the
+environment as ``JOBLEDGER_<SECTION>_<KEY>``; ``JOBLEDGER_DB`` is short for
+``JOBLEDGER_DATABASE_URL``. An unknown key is refused with the nearest known one.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from jobledger_collector.admin.outcome import BadConfig
+
+DEFAULT_PATHS: Final = (Path("jobledger.toml"), Path("/etc/jobledger/jobledger.toml"))
+MAX_CONFIG_BYTES: Final = 1_048_576
+MAX_DUE_DAYS: Final = 365
+ENV_PREFIX: Final = "JOBLEDGER_"
+
+SELLER_KEYS: Final = (
+    "name", "name_th", "address", "address_th", "tax_id", "branch", "branch_th", "phone", "email",
+    "website", "bank_name", "bank_name_th", "bank_branch", "bank_account_name",
+    "bank_account_number",
+)  # fmt: skip
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "database": ("url", "url_file"),
+    "seller": SELLER_KEYS,
+    "documents": ("series", "due_days"),
+}
+INTEGER_KEYS: Final = frozenset({("documents", "due_days")})
+
+Settings = dict[str, dict[str, str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """Settings of ``jobledger``, checked.
+
+    ``seller`` holds the keys of ``[seller]`` that were given, as text; without
+    ``name`` there is no seller and no document can be issued.
+    """
+
+    database_url: str
+    seller: Mapping[str, str]
+    series: str
+    due_days: int
+
+
+def load_config(path: Path | None, db: str | None, environ: Mapping[str, str]) -> AdminConfig:
+    """Read the settings; raises BadConfig with the file, the key and a hint.
+
+    ``path`` None means the first of DEFAULT_PATHS that exists, or no file.
+    """
+    named = path or _named_by_environment(environ)
+    settings = _read(named) if named else {}
+    _apply_environment(settings, environ)
+    documents = settings.get("documents", {})
+    return AdminConfig(
+        database_url=db or _database_url(settings.get("database", {})),
+        seller={key: str(value) for key, value in settings.get("seller", {}).items()},
+        series=_series(documents.get("series", "INV")),
+        due_days=_due_days(documents.get("due_days", 30)),
+    )
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return this process's environment: the one place that reads it."""
+    return os.environ
+
+
+def _named_by_environment(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get("JOBLEDGER_CONFIG")
+    if named:
+        return Path(named)
+    return next((path for path in DEFAULT_PATHS if path.is_file()), None)
+
+
+def _read(path: Path) -> Settings:
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise BadConfig(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; is it the right file?")
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        message = f"Cannot read the configuration {path}: {error.strerror}; check --config"
+        raise BadConfig(message) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not valid TOML: {error}") from error
+    settings: Settings = {}
+    for section, keys in document.items():
+        _known(str(path), "section", section, tuple(SECTIONS))
+        if not isinstance(keys, dict):
+            raise BadConfig(f"{path}: {section} must be a section: write [{section}]")
+        settings[section] = {
+            key: _value(str(path), section, key, value) for key, value in keys.items()
+        }
+    _refuse_password(settings.get("database", {}).get("url", ""), path)
+    return settings
+
+
+def _value(where: str, section: str, key: str, value: object) -> str | int:
+    _known(where, f"key in [{section}]", key, SECTIONS[section])
+    if (section, key) in INTEGER_KEYS:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadConfig(f"{where}: [{section}] {key} must be a whole number")
+        return value
+    if not isinstance(value, str):
+        raise BadConfig(f'{where}: [{section}] {key} must be text in quotes: {key} = "…"')
+    return value
+
+
+def _known(where: str, what: str, name: str, known: tuple[str, ...]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
+    raise BadConfig(f'{where}: unknown {what} "{name}"; {hint}')
+
+
+def _apply_environment(settings: Settings, environ: Mapping[str, str]) -> None:
+    for section, keys in SECTIONS.items():
+        for key in keys:
+            name = f"{ENV_PREFIX}{section}_{key}".upper()
+            if name in environ:
+                settings.setdefault(section, {})[key] = _from_environment(
+                    name, environ[name], whole=(section, key) in INTEGER_KEYS
+                )
+    short = environ.get("JOBLEDGER_DB")
+    if short:
+        settings.setdefault("database", {})["url"] = short
+
+
+def _from_environment(name: str, text: str, *, whole: bool) -> str | int:
+    if not whole:
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise BadConfig(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _refuse_password(url: str | int, path: Path) -> None:
+    try:
+        password = urlsplit(str(url)).password
+    except ValueError as error:
+        raise BadConfig(f"{path}: [database] url is not a URL: {error}") from error
+    if password:
+        message = (
+            f"{path}: [database] url holds a password, which does not belong in this file:"
+            " put the whole URL in a file of its own and name it with url_file,"
+            " or set JOBLEDGER_DB"
+        )
+        raise BadConfig(message)
+
+
+def _database_url(database: Mapping[str, str | int]) -> str:
+    url = str(database.get("url", ""))
+    file = str(database.get("url_file", ""))
+    if url or not file:
+        return url
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"Cannot read the database URL from {file} ([database] url_file): {error}"
+        raise BadConfig(message) from error
+
+
+def _series(value: str | int) -> str:
+    text = str(value)
+    if text.isascii() and text.isalnum() and text.upper() == text and len(text) <= 8:
+        return text
+    message = f'[documents] series must be 1 to 8 capital letters or digits, not "{text}"'
+    raise BadConfig(message)
+
+
+def _due_days(value: str | int) -> int:
+    days = int(value)
+    if 0 <= days <= MAX_DUE_DAYS:
+        return days
+    raise BadConfig(f"[documents] due_days must be between 0 and {MAX_DUE_DAYS}, not {days}")
