@@ -1,0 +1,65 @@
+# Each target installs what it needs first; nothing has to be done before.
+# `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# Programs that are built in C (pip, protoc) find our tools without activation.
+export PATH := $(CURDIR)/$(BIN):/usr/sbin:/sbin:$(PATH)
+
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+SLURM := $(VENV)/.installed-slurm
+
+.PHONY: help install demo test lint format bench test-slurm proto dist clean
+
+help: ## List the targets
+	@printf 'Jobledger: make TARGET\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(RUN): pyproject.toml scripts/install.sh
+	@scripts/install.sh run
+
+$(DEV): pyproject.toml scripts/install.sh
+	@scripts/install.sh dev
+
+$(SLURM): pyproject.toml scripts/install.sh
+	@scripts/install.sh slurm
+
+install: $(DEV) ## Install everything: system packages (apt), .venv, test tools
+
+demo: $(RUN) ## Run the real programs on captured records and serve them until Ctrl-C
+	@jobledger demo
+
+test: $(DEV) ## Run the tests (SQLite, PostgreSQL, Chromium; not Slurm)
+	@pytest -q $(ARGS)
+
+test-slurm: $(SLURM) ## Start a real Slurm, submit jobs, see each priced once
+	@pytest -q -m slurm tests/slurm $(ARGS)
+
+lint: $(DEV) ## Check style, types, imports and the contract
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	buf lint proto
+	buf breaking proto --against tests/proto/released/v1.binpb
+
+format: $(DEV) ## Rewrite the source as the formatter wants it
+	ruff check --fix-only --quiet .
+	ruff format .
+
+bench: $(DEV) ## Measure file -> agent -> gRPC -> priced in PostgreSQL, against plain COPY
+	@python -m tests.bench $(ARGS)
+
+proto: $(DEV) ## Generate the Python of the contract again after editing usage.proto
+	python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto \
+	    --grpc_python_out=proto jobledger_proto/v1/usage.proto
+
+dist: $(DEV) ## Build the wheel and the source archive into dist/
+	python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## Remove what was built, the virtual environment too
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
