@@ -26,7 +26,7 @@ need() {
     missing+=("$package")
     reasons+=("  $package: $reason")
 }
-has_library() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -qF "$1"; }
+has_library() { [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p) == *"$1"* ]]; }
 has_program() { PATH=$PATH:/sbin:/usr/sbin command -v "$1"; }
 has_server() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || has_program initdb; }
 has_slurm_mysql() { compgen -G '/usr/lib/*/slurm*/accounting_storage_mysql.so'; }
