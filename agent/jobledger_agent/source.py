@@ -9,6 +9,7 @@ that is asked again with an older position only repeats itself.
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from jobledger_agent.errors import AgentError
 from jobledger_agent.job import Reading
 
 MAX_BLOCK_READINGS = 500
@@ -25,7 +26,7 @@ class Block(NamedTuple):
     earlier one; 0 when the source cannot say."""
 
 
-class SourceError(Exception):
+class SourceError(AgentError):
     """The source could not be read now; says what happened and what to do.
 
     Nothing is lost: the position stays where it was and the next cycle asks
@@ -43,6 +44,8 @@ class Source(Protocol):
     def read(self, position: str) -> Iterator[Block]:
         """Yield what follows ``position`` ("" at first), then stop.
 
-        Raises SourceError when the source cannot be read; blocks yielded
-        before that stand.
+        A block may hold no readings: it then only moves the position. Raises
+        SourceError when the source cannot be read, or, after the last block,
+        when it was read but something in it was cut off; blocks yielded before
+        that stand.
         """
