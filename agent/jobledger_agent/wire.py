@@ -1,0 +1,202 @@
+"""SlurmJob to JobColumns: what the spool stores is what the wire carries.
+
+A block is encoded once, into a ReportRequest without a batch number. The number
+is put before it when it is sent: protobuf defines the concatenation of two
+messages as their merge, so a block never has to be decoded again.
+"""
+
+import json
+from collections.abc import Hashable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from jobledger_agent.job import NO_TRES, Reading, SlurmJob, Tres, Unreadable
+from jobledger_agent.source import MAX_BLOCK_READINGS
+from jobledger_agent.stream import Acked, Limits, Welcomed
+from jobledger_proto.v1 import usage_pb2 as pb
+
+METHOD: Final = "/jobledger.v1.LedgerService/Report"
+BLOCK_BYTES_MAX: Final = 768 * 1024
+"""Encoded size of one block; a batch may be 1 MiB and the number comes on top."""
+RAW_BYTES_MAX: Final = 64 * 1024
+"""Of an unreadable record, the wire carries this much."""
+TEXT_CHARS_MAX: Final = 1024
+"""Of the texts that describe an unreadable record, the wire carries this much."""
+BLOCK_LIMITS: Final = Limits(MAX_BLOCK_READINGS, 1024 * 1024)
+"""What a collector must be able to take in one batch."""
+
+_Value = TypeVar("_Value", bound=Hashable)
+_TEXT_COLUMNS: Final = (
+    "cluster", "state", "node_list", "user", "account", "partition", "qos", "wckey", "reservation",
+)  # fmt: skip
+_TRES_COLUMNS: Final = ("alloc_tres", "req_tres")
+_TEXT_INDEXES: Final = tuple(SlurmJob._fields.index(name) for name in _TEXT_COLUMNS)
+_TRES_INDEXES: Final = tuple(SlurmJob._fields.index(name) for name in _TRES_COLUMNS)
+
+
+class Encoded(NamedTuple):
+    """Some readings, ready for the spool and for the wire."""
+
+    payload: bytes
+    records: int
+    unreadable: int
+
+
+class Refused(NamedTuple):
+    """A record that the collector put into quarantine, and why."""
+
+    position: int
+    reason: str
+
+
+class Answer(NamedTuple):
+    """What a collector said: the event for the Sender and what to tell people."""
+
+    event: Welcomed | Acked
+    version: str
+    refusals: tuple[Refused, ...]
+
+
+class BadAnswer(Exception):
+    """The collector's message makes no sense; says what was wrong with it."""
+
+
+def encode(readings: Sequence[Reading]) -> tuple[Encoded, ...]:
+    """Encode readings into as few blocks as the size limit allows, in order.
+
+    Never refuses a record: a job whose figures or texts do not fit the wire is
+    sent as Unreadable, so that it reaches the quarantine and not the floor.
+    """
+    if not readings:
+        return ()
+    jobs = [reading for reading in readings if isinstance(reading, SlurmJob)]
+    unreadable = [reading for reading in readings if isinstance(reading, Unreadable)]
+    try:
+        payload = _serialize(jobs, unreadable)
+    except (ValueError, TypeError, OverflowError, UnicodeError):
+        return _encode_around_the_bad(jobs, unreadable)
+    if len(payload) <= BLOCK_BYTES_MAX:
+        return (Encoded(payload, len(readings), len(unreadable)),)
+    if len(readings) == 1:
+        size = f"{len(payload)} bytes encoded, {BLOCK_BYTES_MAX} fit the wire"
+        return encode([_set_aside(jobs[0], f"the record is too large: {size}")])
+    middle = len(readings) // 2
+    return (*encode(readings[:middle]), *encode(readings[middle:]))
+
+
+def request(number: int, payload: bytes) -> bytes:
+    """Return a spooled block as a request under this batch number."""
+    return pb.ReportRequest(batch=pb.Batch(number=number)).SerializeToString() + payload
+
+
+def hello(agent: str, version: str, clusters: Sequence[str], clock_ms: int) -> bytes:
+    """Return the first message of a stream; ``clock_ms`` since the epoch."""
+    body = pb.Hello(agent=agent, version=version, clusters=clusters, clock_ms=clock_ms)
+    return pb.ReportRequest(hello=body).SerializeToString()
+
+
+def status(spool_records: int, complete_through: int, clock_ms: int, source_error: str) -> bytes:
+    """Return a message about the agent's own health (``complete_through`` in epoch seconds)."""
+    body = pb.Status(
+        spool_records=spool_records,
+        complete_through=complete_through,
+        clock_ms=clock_ms,
+        source_error=_wire_text(source_error),
+    )
+    return pb.ReportRequest(status=body).SerializeToString()
+
+
+def answer(message: bytes) -> Answer:
+    """Read what the collector said. Raises BadAnswer."""
+    try:
+        response = pb.ReportResponse.FromString(message)
+    except DecodeError as error:
+        raise BadAnswer("the collector's answer is not a jobledger message") from error
+    if response.HasField("welcome"):
+        welcome = response.welcome
+        event = Welcomed(welcome.window_batches, welcome.max_batch_records, welcome.max_batch_bytes)
+        return Answer(event, welcome.version, ())
+    if response.HasField("ack"):
+        ack = response.ack
+        refusals = tuple(Refused(refusal.index, refusal.reason) for refusal in ack.refusals)
+        return Answer(Acked(ack.number, tuple(ack.verdicts)), "", refusals)
+    raise BadAnswer("the collector's answer is empty, or newer than this agent understands")
+
+
+def verdict_name(verdict: int) -> str:
+    """Return the word for a verdict: new, known, revised, quarantined."""
+    try:
+        name = pb.Verdict.Name(verdict)
+    except ValueError:
+        return f"verdict_{verdict}"
+    return name.removeprefix("VERDICT_").lower()
+
+
+def _serialize(jobs: Sequence[SlurmJob], unreadable: Sequence[Unreadable]) -> bytes:
+    message = pb.ReportRequest()
+    message.batch.SetInParent()
+    if jobs:
+        message.batch.jobs.CopyFrom(_columns(jobs))
+    message.batch.unreadable.extend(_unreadable(record) for record in unreadable)
+    return message.SerializeToString()
+
+
+def _columns(jobs: Sequence[SlurmJob]) -> pb.JobColumns:
+    columns: list[Sequence[Any]] = list(zip(*jobs, strict=True))
+    texts: dict[str, int] = {"": 0}
+    for index in _TEXT_INDEXES:
+        columns[index] = _code(columns[index], texts)
+    tres_sets: dict[Tres, int] = {NO_TRES: 0}
+    for index in _TRES_INDEXES:
+        columns[index] = _code(columns[index], tres_sets)
+    sets = [_tres_set(tres, texts) for tres in tres_sets]
+    named = dict(zip(SlurmJob._fields, columns, strict=True))
+    return pb.JobColumns(rows=len(jobs), texts=list(texts), tres_sets=sets, **named)
+
+
+def _code(column: Sequence[_Value], codes: dict[_Value, int]) -> list[int]:
+    for value in dict.fromkeys(column):
+        codes.setdefault(value, len(codes))
+    return list(map(codes.__getitem__, column))
+
+
+def _tres_set(tres: Tres, texts: dict[str, int]) -> pb.TresSet:
+    return pb.TresSet(
+        name=_code([name for name, _ in tres], texts), count=[count for _, count in tres]
+    )
+
+
+def _unreadable(record: Unreadable) -> pb.Unreadable:
+    return pb.Unreadable(
+        cluster=_wire_text(record.cluster),
+        origin=_wire_text(record.origin),
+        reason=_wire_text(record.reason),
+        raw=record.raw[:RAW_BYTES_MAX],
+        raw_size=max(record.raw_size, len(record.raw)),
+    )
+
+
+def _wire_text(text: str) -> str:
+    return text[:TEXT_CHARS_MAX].encode(errors="backslashreplace").decode()
+
+
+def _encode_around_the_bad(
+    jobs: Sequence[SlurmJob], unreadable: Sequence[Unreadable]
+) -> tuple[Encoded, ...]:
+    """Set aside only the jobs that cannot be encoded; their neighbours travel as they are."""
+    readings: list[Reading] = []
+    for job in jobs:
+        try:
+            _serialize([job], ())
+        except (ValueError, TypeError, OverflowError, UnicodeError) as error:
+            readings.append(_set_aside(job, f"a figure or text does not fit the wire: {error}"))
+        else:
+            readings.append(job)
+    return encode([*readings, *unreadable])
+
+
+def _set_aside(job: SlurmJob, reason: str) -> Unreadable:
+    raw = json.dumps(job._asdict(), default=repr).encode()
+    origin = f"job {job.job_id} as the agent read it"
+    return Unreadable(job.cluster, origin, reason, raw[:RAW_BYTES_MAX], len(raw))
