@@ -9,7 +9,7 @@ reader never needs a float. The PDF, the web and the CSV show it; none computes.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final, Literal, TypedDict
 
 SCHEMA: Final = "jobledger.document/1"
@@ -55,10 +55,10 @@ class SellerBlock(TypedDict):
     email: str
     website: str
     bank_name: str
+    bank_name_th: str
+    bank_branch: str
     bank_account_name: str
     bank_account_number: str
-    payment_note: str
-    payment_note_th: str
 
 
 class BuyerBlock(TypedDict):
@@ -74,8 +74,10 @@ class BuyerBlock(TypedDict):
 
 
 class LineBlock(TypedDict):
-    """One line. Decimal strings: ``quantity`` in ``unit`` (at most 6 places),
-    prices per unit (at most 8 places), amounts with the currency's exponent.
+    """One line of a document, in decimal strings.
+
+    ``quantity`` in ``unit`` with 6 places, prices per unit with at most 8,
+    amounts with the currency's exponent.
 
     ``net = list_amount - discount``. ``prior_period``: usage of an earlier
     period, or the correction of an earlier invoice (then it may be negative).
@@ -115,8 +117,10 @@ class TotalsBlock(TypedDict):
 
 
 class AnnexJob(TypedDict):
-    """One job run. ``end`` is local ISO time without zone (the document's
-    ``timezone``); ``cost`` is its exact share of the subtotal."""
+    """One job run: ``cost`` is its share of the subtotal.
+
+    ``end`` is local ISO time without zone, in the document's ``timezone``.
+    """
 
     cluster: str
     job_id: int
@@ -176,7 +180,7 @@ class Document(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Seller:
-    """The issuing organisation, from the ``[seller]`` table of jobledger.toml.
+    """The issuing organisation, from the ``[seller]`` section of jobledger.toml.
 
     ``name``, ``address`` and ``tax_id`` are required of whoever issues; the
     rest may be empty and is then not printed.
@@ -193,14 +197,30 @@ class Seller:
     email: str = ""
     website: str = ""
     bank_name: str = ""
+    bank_name_th: str = ""
+    bank_branch: str = ""
     bank_account_name: str = ""
     bank_account_number: str = ""
-    payment_note: str = ""
-    payment_note_th: str = ""
 
     def block(self) -> SellerBlock:
         """The seller as it is frozen into a document."""
-        return SellerBlock(**asdict(self))
+        return SellerBlock(
+            name=self.name,
+            name_th=self.name_th,
+            address=self.address,
+            address_th=self.address_th,
+            tax_id=self.tax_id,
+            branch=self.branch,
+            branch_th=self.branch_th,
+            phone=self.phone,
+            email=self.email,
+            website=self.website,
+            bank_name=self.bank_name,
+            bank_name_th=self.bank_name_th,
+            bank_branch=self.bank_branch,
+            bank_account_name=self.bank_account_name,
+            bank_account_number=self.bank_account_number,
+        )
 
 
 @dataclass(frozen=True, slots=True)
