@@ -84,9 +84,17 @@ apt_install() {
         # shellcheck disable=SC2064  # expand now
         trap "${root[*]} rm -f $POLICY" EXIT
     fi
-    "${root[@]}" apt-get update -qq
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-        --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null
+    local log
+    log=$(mktemp)
+    {
+        "${root[@]}" apt-get update -qq &&
+            "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+                --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "${missing[@]}"
+    } >"$log" 2>&1 </dev/null || {
+        tail -n 20 "$log" >&2
+        die "apt-get could not install: ${missing[*]} (its whole output: $log)"
+    }
+    rm -f "$log"
 }
 may_apt() {
     command -v apt-get >/dev/null 2>&1 || return 1
