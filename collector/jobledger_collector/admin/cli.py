@@ -5,7 +5,6 @@ A group module has ``register(subparsers)``, which adds its parser and sets
 """
 
 import argparse
-import datetime
 import getpass
 import importlib
 import importlib.metadata
@@ -18,7 +17,8 @@ from typing import Final
 
 from jobledger_collector.admin.config import load_config, process_environment
 from jobledger_collector.admin.context import Context
-from jobledger_collector.admin.outcome import CommandFailed
+from jobledger_collector.clock import now_s
+from jobledger_collector.core.errors import CollectorError
 
 PACKAGE: Final = "jobledger_collector.admin"
 GROUPS: Final = (
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return int(args.run(args, _context(args)))
-    except CommandFailed as failure:
+    except CollectorError as failure:
         sys.stderr.write(f"jobledger: {failure}\n")
         return failure.exit_code
     except BrokenPipeError:
@@ -81,7 +81,7 @@ def _context(args: argparse.Namespace) -> Context:
         config=load_config(args.config, args.db, process_environment()),
         out=sys.stdout,
         err=sys.stderr,
-        now=lambda: datetime.datetime.now(datetime.UTC),
+        now_s=now_s,
         person=getpass.getuser(),
     )
 

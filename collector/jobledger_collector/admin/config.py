@@ -5,8 +5,10 @@ environment as ``JOBLEDGER_<SECTION>_<KEY>``; ``JOBLEDGER_DB`` is short for
 ``JOBLEDGER_DATABASE_URL``. An unknown key is refused with the nearest known one.
 """
 
+import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,22 +16,19 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from jobledger_collector.admin.outcome import BadConfig
+from jobledger_collector.core.document import DocumentSettings, Seller
+from jobledger_collector.core.errors import ConfigInvalid
 
 DEFAULT_PATHS: Final = (Path("jobledger.toml"), Path("/etc/jobledger/jobledger.toml"))
 MAX_CONFIG_BYTES: Final = 1_048_576
 MAX_DUE_DAYS: Final = 365
+SERIES_PATTERN: Final = re.compile(r"[A-Z]{1,8}")
 ENV_PREFIX: Final = "JOBLEDGER_"
 
-SELLER_KEYS: Final = (
-    "name", "name_th", "address", "address_th", "tax_id", "branch", "branch_th", "phone", "email",
-    "website", "bank_name", "bank_name_th", "bank_branch", "bank_account_name",
-    "bank_account_number",
-)  # fmt: skip
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "database": ("url", "url_file"),
-    "seller": SELLER_KEYS,
-    "documents": ("series", "due_days"),
+    "seller": tuple(field.name for field in dataclasses.fields(Seller)),
+    "documents": tuple(field.name for field in dataclasses.fields(DocumentSettings)),
 }
 INTEGER_KEYS: Final = frozenset({("documents", "due_days")})
 
@@ -40,30 +39,26 @@ Settings = dict[str, dict[str, str | int]]
 class AdminConfig:
     """Settings of ``jobledger``, checked.
 
-    ``seller`` holds the keys of ``[seller]`` that were given, as text; without
-    ``name`` there is no seller and no document can be issued.
+    Without a seller no document can be issued.
     """
 
     database_url: str
-    seller: Mapping[str, str]
-    series: str
-    due_days: int
+    seller: Seller | None
+    documents: DocumentSettings
 
 
 def load_config(path: Path | None, db: str | None, environ: Mapping[str, str]) -> AdminConfig:
-    """Read the settings; raises BadConfig with the file, the key and a hint.
+    """Read the settings; raises ConfigInvalid with the file, the key and a hint.
 
     ``path`` None means the first of DEFAULT_PATHS that exists, or no file.
     """
     named = path or _named_by_environment(environ)
     settings = _read(named) if named else {}
     _apply_environment(settings, environ)
-    documents = settings.get("documents", {})
     return AdminConfig(
         database_url=db or _database_url(settings.get("database", {})),
-        seller={key: str(value) for key, value in settings.get("seller", {}).items()},
-        series=_series(documents.get("series", "INV")),
-        due_days=_due_days(documents.get("due_days", 30)),
+        seller=_seller(settings.get("seller", {})),
+        documents=_documents(settings.get("documents", {})),
     )
 
 
@@ -82,18 +77,20 @@ def _named_by_environment(environ: Mapping[str, str]) -> Path | None:
 def _read(path: Path) -> Settings:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise BadConfig(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; is it the right file?")
+            raise ConfigInvalid(
+                f"{path} is larger than {MAX_CONFIG_BYTES} bytes; is it the right file?"
+            )
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         message = f"Cannot read the configuration {path}: {error.strerror}; check --config"
-        raise BadConfig(message) from error
+        raise ConfigInvalid(message) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not valid TOML: {error}") from error
+        raise ConfigInvalid(f"{path} is not valid TOML: {error}") from error
     settings: Settings = {}
     for section, keys in document.items():
         _known(str(path), "section", section, tuple(SECTIONS))
         if not isinstance(keys, dict):
-            raise BadConfig(f"{path}: {section} must be a section: write [{section}]")
+            raise ConfigInvalid(f"{path}: {section} must be a section: write [{section}]")
         settings[section] = {
             key: _value(str(path), section, key, value) for key, value in keys.items()
         }
@@ -105,10 +102,10 @@ def _value(where: str, section: str, key: str, value: object) -> str | int:
     _known(where, f"key in [{section}]", key, SECTIONS[section])
     if (section, key) in INTEGER_KEYS:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise BadConfig(f"{where}: [{section}] {key} must be a whole number")
+            raise ConfigInvalid(f"{where}: [{section}] {key} must be a whole number")
         return value
     if not isinstance(value, str):
-        raise BadConfig(f'{where}: [{section}] {key} must be text in quotes: {key} = "…"')
+        raise ConfigInvalid(f'{where}: [{section}] {key} must be text in quotes: {key} = "…"')
     return value
 
 
@@ -117,7 +114,7 @@ def _known(where: str, what: str, name: str, known: tuple[str, ...]) -> None:
         return
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
-    raise BadConfig(f'{where}: unknown {what} "{name}"; {hint}')
+    raise ConfigInvalid(f'{where}: unknown {what} "{name}"; {hint}')
 
 
 def _apply_environment(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -137,7 +134,7 @@ def _from_environment(name: str, text: str, *, whole: bool) -> str | int:
     if not whole:
         return text
     if not (text.isascii() and text.isdigit()):
-        raise BadConfig(f"{name} must be a whole number, not {text!r}")
+        raise ConfigInvalid(f"{name} must be a whole number, not {text!r}")
     return int(text)
 
 
@@ -145,14 +142,14 @@ def _refuse_password(url: str | int, path: Path) -> None:
     try:
         password = urlsplit(str(url)).password
     except ValueError as error:
-        raise BadConfig(f"{path}: [database] url is not a URL: {error}") from error
+        raise ConfigInvalid(f"{path}: [database] url is not a URL: {error}") from error
     if password:
         message = (
             f"{path}: [database] url holds a password, which does not belong in this file:"
             " put the whole URL in a file of its own and name it with url_file,"
             " or set JOBLEDGER_DB"
         )
-        raise BadConfig(message)
+        raise ConfigInvalid(message)
 
 
 def _database_url(database: Mapping[str, str | int]) -> str:
@@ -164,19 +161,35 @@ def _database_url(database: Mapping[str, str | int]) -> str:
         return Path(file).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         message = f"Cannot read the database URL from {file} ([database] url_file): {error}"
-        raise BadConfig(message) from error
+        raise ConfigInvalid(message) from error
 
 
-def _series(value: str | int) -> str:
-    text = str(value)
-    if text.isascii() and text.isalnum() and text.upper() == text and len(text) <= 8:
-        return text
-    message = f'[documents] series must be 1 to 8 capital letters or digits, not "{text}"'
-    raise BadConfig(message)
+def _seller(given: Mapping[str, str | int]) -> Seller | None:
+    texts = {key: str(value).strip() for key, value in given.items()}
+    for field in dataclasses.fields(Seller):
+        if texts and field.default is dataclasses.MISSING and not texts.get(field.name):
+            raise ConfigInvalid(f"[seller] {field.name} is missing: documents must print it")
+    return Seller(**texts) if texts else None
+
+
+def _documents(given: Mapping[str, str | int]) -> DocumentSettings:
+    settings = DocumentSettings()
+    for key, value in given.items():
+        checked = _due_days(value) if key == "due_days" else _series(key, str(value))
+        settings = dataclasses.replace(settings, **{key: checked})
+    if settings.invoice_series == settings.statement_series:
+        raise ConfigInvalid("[documents] invoice_series and statement_series must differ")
+    return settings
+
+
+def _series(key: str, text: str) -> str:
+    if not SERIES_PATTERN.fullmatch(text):
+        raise ConfigInvalid(f'[documents] {key} must be 1 to 8 capital letters, not "{text}"')
+    return text
 
 
 def _due_days(value: str | int) -> int:
     days = int(value)
-    if 0 <= days <= MAX_DUE_DAYS:
-        return days
-    raise BadConfig(f"[documents] due_days must be between 0 and {MAX_DUE_DAYS}, not {days}")
+    if not 0 <= days <= MAX_DUE_DAYS:
+        raise ConfigInvalid(f"[documents] due_days must be between 0 and {MAX_DUE_DAYS}")
+    return days

@@ -1,15 +1,14 @@
 """What every command is given: its settings, its output, and the database."""
 
-import datetime
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TextIO
 
-from sqlalchemy import Engine
-
 from jobledger_collector.admin.config import AdminConfig
 from jobledger_collector.admin.outcome import BadUsage
-from jobledger_collector.store.engine import open_engine
+from jobledger_collector.store.engine import open_engine, reading, transaction
+from jobledger_collector.store.handles import Connection, Engine
 
 NO_DATABASE = (
     "No database was named: give --db URL (for example sqlite:////var/lib/jobledger/jobledger.db),"
@@ -24,17 +23,21 @@ class Context:
     config: AdminConfig
     out: TextIO
     err: TextIO
-    now: Callable[[], datetime.datetime]
-    """The aware current time in UTC."""
+    now_s: Callable[[], int]
+    """The time of day in epoch seconds."""
     person: str
     """Who is at the keyboard, as the operating system knows them."""
 
-    def database(self) -> Engine:
-        """Open the database; raises BadUsage when none was named."""
+    def engine(self) -> Engine:
+        """Return the database; raises BadUsage when none was named."""
         if not self.config.database_url:
             raise BadUsage(NO_DATABASE)
         return open_engine(self.config.database_url)
 
-    def epoch_s(self) -> int:
-        """Return the current time in epoch seconds."""
-        return int(self.now().timestamp())
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that only reads."""
+        return reading(self.engine())
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that is committed at its end, or leaves nothing."""
+        return transaction(self.engine())

@@ -1,42 +1,26 @@
-"""How a command ends: 0, or one of these, each one sentence on stderr.
+"""How a command of ``jobledger`` fails, beside what fails below it.
 
-``CommandFailed`` (exit 1) is the root::
-
-    CommandFailed      1  it could not be done
-    ├── BadUsage       2  the command line is not valid
-    ├── BadConfig      3  jobledger.toml or the environment is not valid
-    ├── BadDatabase    4  the database cannot be used
-    └── BadInput       5  a file that was given is not valid
+Each is a ``CollectorError``: one sentence on stderr and its own exit code. The
+others are in ``core.errors`` (ConfigInvalid 3, DatabaseFailed 4) and
+``core.node`` (InvalidDocument 5).
 """
 
 from typing import ClassVar
 
+from jobledger_collector.core.errors import CollectorError
 
-class CommandFailed(Exception):
+
+class CommandFailed(CollectorError):
     """The command could not do what was asked; the message says what to do."""
 
-    exit_code: ClassVar[int] = 1
 
-
-class BadUsage(CommandFailed):
+class BadUsage(CollectorError):
     """The command line is not valid."""
 
     exit_code: ClassVar[int] = 2
 
 
-class BadConfig(CommandFailed):
-    """A setting is not valid."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class BadDatabase(CommandFailed):
-    """The database cannot be used."""
-
-    exit_code: ClassVar[int] = 4
-
-
-class BadInput(CommandFailed):
-    """A file that was given is not valid."""
+class BadInput(CollectorError):
+    """A file that was given cannot be read."""
 
     exit_code: ClassVar[int] = 5

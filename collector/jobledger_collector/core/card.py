@@ -146,8 +146,8 @@ class Tax:
 class RateCard:
     """One version of a card, in force from ``effective_from`` until the next one's.
 
-    ``effective_from`` is in epoch seconds. ``skus`` are by meter, the most specific match first, so that the first one
-    that matches a run is the one that prices it.
+    ``effective_from`` is in epoch seconds. ``skus`` are by meter, the most
+    specific match first, so that the first one that matches a run prices it.
     """
 
     card: str
