@@ -173,16 +173,19 @@ def _seller(given: Mapping[str, str | int]) -> Seller | None:
 
 
 def _documents(given: Mapping[str, str | int]) -> DocumentSettings:
-    settings = DocumentSettings()
-    for key, value in given.items():
-        checked = _due_days(value) if key == "due_days" else _series(key, str(value))
-        settings = dataclasses.replace(settings, **{key: checked})
+    usual = DocumentSettings()
+    settings = DocumentSettings(
+        invoice_series=_series(given, "invoice_series", usual.invoice_series),
+        statement_series=_series(given, "statement_series", usual.statement_series),
+        due_days=_due_days(given.get("due_days", usual.due_days)),
+    )
     if settings.invoice_series == settings.statement_series:
         raise ConfigInvalid("[documents] invoice_series and statement_series must differ")
     return settings
 
 
-def _series(key: str, text: str) -> str:
+def _series(given: Mapping[str, str | int], key: str, usual: str) -> str:
+    text = str(given.get(key, usual))
     if not SERIES_PATTERN.fullmatch(text):
         raise ConfigInvalid(f'[documents] {key} must be 1 to 8 capital letters, not "{text}"')
     return text
