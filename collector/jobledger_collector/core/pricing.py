@@ -8,6 +8,7 @@ remainder, so that they add up exactly.
 """
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -28,14 +29,7 @@ from jobledger_collector.core.card import (
 from jobledger_collector.core.charge import MICRO, PRICE_SCALE, Charge, Price
 from jobledger_collector.core.money import divide_half_even, format_price, split
 from jobledger_collector.core.rates import Plan, PlanKey, PlannedItem, RateBook
-from jobledger_collector.core.record import JobRecord, Span, Tres, Usage
-
-NO_PRICE_FLAG: Final = "no_price"
-"""An item of the run has no price: no SKU matches it, or no card was in force."""
-NO_CARD_FLAG: Final = "no_card"
-"""There is no rate card at all; loading one prices the run."""
-UNKNOWN_TIER_FLAG: Final = "unknown_tier"
-"""The account's tier is not one of the card's; goes with ``no_price``."""
+from jobledger_collector.core.record import Flag, JobRecord, Span, Tres, Usage
 
 GPU_TRES: Final = "gres/gpu"
 GPU_TYPE_PREFIX: Final = "gres/gpu:"
@@ -52,11 +46,11 @@ class Pricing(NamedTuple):
     """What a run owes, and what a person should know about it."""
 
     charges: tuple[Charge, ...]
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
 
 
 NOTHING: Final = Pricing((), ())
-WITHOUT_CARD: Final = Pricing((), (NO_CARD_FLAG,))
+WITHOUT_CARD: Final = Pricing((), (Flag.NO_CARD,))
 
 
 class _Piece(NamedTuple):
@@ -78,13 +72,17 @@ def price_run(record: JobRecord, usage: Usage, payer: Payer, book: RateBook) -> 
         return NOTHING
     if not book.cards:
         return WITHOUT_CARD
-    span = spans[0]
-    if len(spans) == 1 and book.stretch(span.start) == book.stretch(max(span.start, span.end - 1)):
-        wall_s, active_s = span.wall_s, span.active_s
-        piece = _Piece(span.start, wall_s, active_s, _plan(record, span, span.start, payer, book))
-        charges: list[Charge] = []
-        _charge(charges, piece, 0, usage.energy_j)
-        return Pricing(tuple(charges), piece.plan.flags and _flags(charges, piece.plan.flags))
+    if len(spans) == 1:
+        span = spans[0]
+        start, cuts = span.start, book.cuts
+        stretch = bisect_right(cuts, start)
+        if stretch == len(cuts) or span.end <= cuts[stretch]:
+            wall_s = span.wall_s
+            plan = _plan(record, span.tres, start, stretch, payer, book)
+            piece = _Piece(start, wall_s, max(0, wall_s - span.suspended_s), plan)
+            charges: list[Charge] = []
+            _charge(charges, piece, 0, usage.energy_j)
+            return Pricing(tuple(charges), _flags(charges, plan.flags) if plan.flags else ())
     return _price_pieces(list(_pieces(record, usage, payer, book)), usage.energy_j)
 
 
@@ -111,14 +109,14 @@ def _price_pieces(pieces: list[_Piece], energy_j: int) -> Pricing:
         else (energy_j,) * len(pieces)
     )
     charges: list[Charge] = []
-    reasons: set[str] = set()
+    reasons: set[Flag] = set()
     for segment, (piece, piece_energy_j) in enumerate(zip(pieces, energy, strict=True)):
         _charge(charges, piece, segment, piece_energy_j)
         reasons.update(piece.plan.flags)
     return Pricing(tuple(charges), _flags(charges, tuple(sorted(reasons))))
 
 
-def _flags(charges: list[Charge], reasons: tuple[str, ...]) -> tuple[str, ...]:
+def _flags(charges: list[Charge], reasons: tuple[Flag, ...]) -> tuple[Flag, ...]:
     """Keep the reasons only when something that was used has no price."""
     return reasons if any(charge.price is None for charge in charges) else ()
 
@@ -157,29 +155,33 @@ def _stretches(
     instants = [span.start, *book.cuts_within(span.start, end), end]
     stretches: list[tuple[int, int, Plan]] = []
     for start, until in itertools.pairwise(instants):
-        plan = _plan(record, span, start, payer, book)
+        plan = _plan(record, span.tres, start, bisect_right(book.cuts, start), payer, book)
         same = bool(stretches) and stretches[-1][2] == plan
         stretches.append((stretches.pop()[0] if same else start, until, plan))
     return stretches
 
 
-def _plan(record: JobRecord, span: Span, at_s: int, payer: Payer, book: RateBook) -> Plan:
-    key = PlanKey(
-        book.stretch(at_s),
-        record.cluster,
-        record.user,
-        record.account,
-        payer.billing_account,
+def _plan(
+    record: JobRecord, tres: Tres, at_s: int, stretch: int, payer: Payer, book: RateBook
+) -> Plan:
+    named = book.mentioned
+    key = (
+        stretch,
+        record.cluster if record.cluster in named.clusters else "",
+        record.partition if record.partition in named.partitions else "",
+        record.qos if record.qos in named.qos else "",
+        record.reservation if record.reservation in named.reservations else "",
+        record.user if record.user in named.users else "",
+        record.account if record.account in named.projects else "",
+        payer.billing_account if payer.billing_account in named.accounts else "",
         payer.tier,
-        record.partition,
-        record.qos,
-        record.reservation,
-        span.tres,
+        tres,
     )
-    plan = book.plans.get(key)
+    plan = book.plans.get(key)  # a PlanKey equals the tuple of its fields
     if plan is None:
-        plan = _resolve(key, at_s, book)
-        book.remember(key, plan)
+        alike = PlanKey(*key)
+        plan = _resolve(alike, at_s, book)
+        book.remember(alike, plan)
     return plan
 
 
@@ -208,9 +210,9 @@ def _resolve(key: PlanKey, at_s: int, book: RateBook) -> Plan:
         else:
             items.append(planned)
     unpriced = any(planned.price is None for planned in (*items, *([energy] if energy else ())))
-    flags = [NO_PRICE_FLAG] if unpriced else []
+    flags = [Flag.NO_PRICE] if unpriced else []
     if unpriced and card and card.tier_of(key.tier) not in card.tiers:
-        flags.append(UNKNOWN_TIER_FLAG)
+        flags.append(Flag.UNKNOWN_TIER)
     return Plan(tuple(items), energy, tuple(flags))
 
 

@@ -5,8 +5,9 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from jobledger_collector.core.card import NO_END, RateCard
+from jobledger_collector.core.card import NO_END, MatchKey, RateCard, Scope
 from jobledger_collector.core.charge import Price
+from jobledger_collector.core.record import Flag
 
 MAX_PLANS = 100_000
 """Plans remembered by one book; beyond it the memory starts anew."""
@@ -34,22 +35,38 @@ class Plan(NamedTuple):
 
     items: tuple[PlannedItem, ...]
     energy: PlannedItem | None
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
 
 
 class PlanKey(NamedTuple):
-    """What makes runs alike for pricing: all that a card can look at."""
+    """What makes runs alike for pricing: all that the cards look at.
+
+    A name that no card mentions is "" here, so that a thousand users without an
+    agreement are one.
+    """
 
     stretch: int
     cluster: str
+    partition: str
+    qos: str
+    reservation: str
     user: str
     project: str
     billing_account: str
     tier: str
-    partition: str
-    qos: str
-    reservation: str
     tres: tuple[tuple[str, int], ...]
+
+
+class Mentioned(NamedTuple):
+    """The names that any card mentions, by what they name."""
+
+    clusters: frozenset[str]
+    partitions: frozenset[str]
+    qos: frozenset[str]
+    reservations: frozenset[str]
+    users: frozenset[str]
+    projects: frozenset[str]
+    accounts: frozenset[str]
 
 
 class RateBook:
@@ -59,7 +76,7 @@ class RateBook:
     after the first one's start. Immutable once built.
     """
 
-    __slots__ = ("_cuts", "_starts", "cards", "currency", "plans", "timezone")
+    __slots__ = ("_starts", "cards", "currency", "cuts", "mentioned", "plans", "timezone")
 
     def __init__(
         self, cards: Iterable[RateCard], currency: str = "", timezone: str = "UTC"
@@ -74,10 +91,11 @@ class RateBook:
             if earlier.effective_from == later.effective_from:
                 message = f"{earlier.label} and {later.label} take effect at the same instant"
                 raise ValueError(message)
-        self._cuts = sorted(_cuts(self.cards))
+        self.cuts = sorted(_cuts(self.cards))
+        self.mentioned = _mentioned(self.cards)
         self.currency = currency or (self.cards[0].currency if self.cards else "")
         self.timezone = timezone
-        self.plans: dict[PlanKey, Plan] = {}
+        self.plans: dict[tuple[object, ...], Plan] = {}
         """What ``pricing`` resolved before; only a memory, never an input."""
 
     def at(self, epoch_s: int) -> RateCard | None:
@@ -95,13 +113,9 @@ class RateBook:
         """Return the first version of all, None when there is no card."""
         return self.cards[0] if self.cards else None
 
-    def stretch(self, epoch_s: int) -> int:
-        """Number the stretches of time between cuts: in one, prices do not change."""
-        return bisect_right(self._cuts, epoch_s)
-
     def cuts_within(self, start: int, end: int) -> list[int]:
         """Return the instants strictly inside a span at which a price may change."""
-        return self._cuts[bisect_right(self._cuts, start) : bisect_right(self._cuts, end - 1)]
+        return self.cuts[bisect_right(self.cuts, start) : bisect_right(self.cuts, end - 1)]
 
 
 def _cuts(cards: Iterable[RateCard]) -> set[int]:
@@ -112,6 +126,26 @@ def _cuts(cards: Iterable[RateCard]) -> set[int]:
         for override in card.overrides:
             instants.update((override.from_s, override.until_s))
     return instants - {0, NO_END}
+
+
+def _mentioned(cards: Iterable[RateCard]) -> Mentioned:
+    matched: dict[MatchKey, set[str]] = {key: set() for key in MatchKey}
+    agreed: dict[Scope, set[str]] = {scope: set() for scope in Scope}
+    for card in cards:
+        for sku in itertools.chain.from_iterable(card.skus.values()):
+            for key, values in sku.match.items():
+                matched[key] |= values
+        for override in card.overrides:
+            agreed[override.scope].add(override.who)
+    return Mentioned(
+        clusters=frozenset(matched[MatchKey.CLUSTER]),
+        partitions=frozenset(matched[MatchKey.PARTITION]),
+        qos=frozenset(matched[MatchKey.QOS]),
+        reservations=frozenset(matched[MatchKey.RESERVATION]),
+        users=frozenset(agreed[Scope.USER]),
+        projects=frozenset(agreed[Scope.PROJECT]),
+        accounts=frozenset(agreed[Scope.ACCOUNT]),
+    )
 
 
 NO_RATES: Final = RateBook(())
