@@ -2,7 +2,7 @@
 
 A charge's cost is never stored. It is quantity x price, both integers, so any
 sum over any rows is exact on every database: sum the quantities of equal
-prices, multiply once, round once per invoice line (billing.md 3).
+prices, multiply once, round once per invoice line.
 """
 
 from typing import NamedTuple
