@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
+from jobledger_agent.errors import AgentError
+
 APPLICATION_ID: Final = 0x4A6C5370
 """Marks the file as a spool ("JlSp"), so that no other SQLite file is mistaken for one."""
 SCHEMA_VERSION: Final = 1
@@ -50,7 +52,7 @@ COMMIT;
 """
 
 
-class SpoolError(Exception):
+class SpoolError(AgentError):
     """The spool cannot be used; says what happened and what to do."""
 
 

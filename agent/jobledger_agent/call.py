@@ -1,0 +1,151 @@
+"""One call of Report on a channel of its own: channel options, reader, sentences."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+
+from jobledger_agent import wire
+from jobledger_agent.config import CollectorSection, bearer_token
+from jobledger_agent.errors import AgentError
+from jobledger_agent.stream import Broke, Event, Welcomed
+from jobledger_agent.tls import credentials
+
+MESSAGE_BYTES_MAX: Final = 4 << 20
+KEEPALIVE_MS: Final = 30_000
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+GOODBYE_S: Final = 2.0
+"""How long the collector may take to end a stream that the agent has half-closed."""
+DETAILS_CHARS_MAX: Final = 300
+CHANNEL_OPTIONS: Final = (
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Each attempt is its own, or an earlier failure's back-off would delay it.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Records of who computed what do not pass through a proxy that a shell profile names.
+    ("grpc.enable_http_proxy", 0),
+)
+
+log = logging.getLogger(__name__)
+
+
+class LinkError(AgentError):
+    """The collector did not take the agent's call; says why."""
+
+
+class Call:
+    """An open stream. Events come from its reader's thread, the last one is Broke."""
+
+    def __init__(self, collector: CollectorSection, hear: Callable[["Call", Event], None]) -> None:
+        """Start the call; nothing has been sent yet. Raises ConfigError."""
+        self.collector_version = ""
+        self._address = collector.address
+        self._hear = hear
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        metadata = _metadata(collector)
+        self._channel = _channel(collector)
+        report = self._channel.stream_stream(wire.METHOD, _as_it_is, _as_it_is)
+        self._rpc = report(iter(self._outbox.get, None), metadata=metadata)
+        self._reader = threading.Thread(target=self._read, name="link-reader", daemon=True)
+        self._reader.start()
+
+    def send(self, message: bytes) -> None:
+        """Queue a message; the Sender's window bounds how many there can be."""
+        self._outbox.put(message)
+
+    def end(self) -> None:
+        """Say that no more comes and let the collector end the stream, but not for ever."""
+        self._outbox.put(None)
+        self._reader.join(GOODBYE_S)
+        self.drop()
+
+    def drop(self) -> None:
+        """Cut the stream off."""
+        self._outbox.put(None)
+        self._channel.close()
+
+    def _read(self) -> None:
+        reason = f"the collector at {self._address} ended the stream"
+        try:
+            for message in self._rpc:
+                answer = wire.answer(message)
+                self.collector_version = answer.version or self.collector_version
+                if answer.refusals:
+                    log.warning(
+                        "the collector put %d records into quarantine; its operators see why with "
+                        "`jobledger quarantine`",
+                        len(answer.refusals),
+                    )
+                self._hear(self, answer.event)
+        except wire.BadAnswer as error:
+            reason = str(error)
+        except grpc.RpcError:
+            reason = _explain(self._rpc.code(), self._rpc.details(), self._address)
+        self._hear(self, Broke(reason))
+
+
+def greet(collector: CollectorSection, hello: bytes, timeout_s: int) -> str:
+    """Say Hello once and hang up; returns the collector's version.
+
+    Raises LinkError or ConfigError with what is wrong.
+    """
+    heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    call = Call(collector, lambda _, event: heard.put(event))
+    try:
+        call.send(hello)
+        event = heard.get(timeout=timeout_s)
+    except queue.Empty as error:
+        raise LinkError(
+            f"the collector at {collector.address} did not answer for {timeout_s} s"
+        ) from error
+    finally:
+        call.end()
+    if isinstance(event, Welcomed):
+        return call.collector_version
+    reason = event.reason if isinstance(event, Broke) else "the collector did not say Welcome"
+    raise LinkError(reason)
+
+
+_ADVICE: Final = {
+    grpc.StatusCode.UNAVAILABLE: "the collector at {0} cannot be reached ({1})",
+    grpc.StatusCode.UNAUTHENTICATED: (
+        "the collector at {0} does not accept this agent's token or certificate ({1}): "
+        "check collector.token_file and cert_file"
+    ),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        "the collector at {0} refuses this agent ({1}): ask its operators to allow agent.name"
+    ),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "the collector at {0} takes no more streams now ({1})",
+    grpc.StatusCode.UNIMPLEMENTED: (
+        "what listens at {0} is no jobledger collector ({1}): check collector.address"
+    ),
+}
+
+
+def _explain(code: grpc.StatusCode, details: str | None, address: str) -> str:
+    told = " ".join((details or "").split())[:DETAILS_CHARS_MAX]
+    sentence = _ADVICE.get(code, "the collector at {0} broke the stream ({1})")
+    return sentence.format(address, f"{code.name}: {told}" if told else code.name)
+
+
+def _as_it_is(message: bytes) -> bytes:
+    return message
+
+
+def _metadata(collector: CollectorSection) -> tuple[tuple[str, str], ...]:
+    token = bearer_token(collector)
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def _channel(collector: CollectorSection) -> grpc.Channel:
+    trust = credentials(collector)
+    if trust is None:
+        return grpc.insecure_channel(collector.address, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(collector.address, trust, options=CHANNEL_OPTIONS)

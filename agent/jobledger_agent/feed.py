@@ -1,0 +1,167 @@
+"""From a source into the spool: what one reading of a source stores."""
+
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from jobledger_agent import clock
+from jobledger_agent.config import AgentConfig, ConfigError, FileSection, SourceSection
+from jobledger_agent.files import FileSource
+from jobledger_agent.health import Health
+from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable
+from jobledger_agent.sacct import SacctSource
+from jobledger_agent.source import Block, Source, SourceError
+from jobledger_agent.spool import Sighting, Spool, SpoolFull
+from jobledger_agent.wire import encode
+
+FULL_RETRY_S: Final = 1.0
+"""How soon a full spool is tried again."""
+DIGEST_BYTES: Final = 16
+_SQLITE_INTEGER_MAX: Final = (1 << 63) - 1
+
+log = logging.getLogger(__name__)
+
+
+class Feed(NamedTuple):
+    """A source under the name that its position is kept by. A live one repeats itself."""
+
+    name: str
+    source: Source
+    poll_interval_s: int
+    is_live: bool
+
+
+def feeds(config: AgentConfig) -> tuple[Feed, ...]:
+    """Build the configured sources. Raises ConfigError if two of them are the same."""
+    built = tuple(_feed(section) for section in config.sources)
+    names = [feed.name for feed in built]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"the source {name} is configured twice: remove one [[source]]")
+    return built
+
+
+def clusters(config: AgentConfig) -> tuple[str, ...]:
+    """Return the clusters that the sources are known to report for, sorted."""
+    named: set[str] = set()
+    for section in config.sources:
+        if isinstance(section, FileSection):
+            named.update(new for _, new in section.rename)
+            named.add(section.cluster)
+        else:
+            named.update(section.clusters)
+    return tuple(sorted(named - {""}))
+
+
+def read_through(feed: Feed, spool: Spool, health: Health, stored: Callable[[], None],
+                 stop: threading.Event) -> None:  # fmt: skip
+    """Read a source to its end and store what it gives; returns early once ``stop`` is set.
+
+    ``stored`` is called after each block. Raises SourceError (everything before it
+    is stored) and SpoolError.
+    """
+    for block in feed.source.read(spool.position(feed.name)):
+        if not _store(feed, block, spool, health, stop):
+            return
+        stored()
+    health.source_went_well(feed.name, clock.now_s())
+
+
+def keep_reading(feed: Feed, spool: Spool, health: Health, stored: Callable[[], None],
+                 stop: threading.Event) -> None:  # fmt: skip
+    """Read a source again and again, each poll interval, until ``stop``. Raises SpoolError."""
+    while not stop.is_set():
+        try:
+            read_through(feed, spool, health, stored, stop)
+        except SourceError as error:
+            if health.source_complained(feed.name, str(error)):
+                log.error("source %s: %s", feed.name, error)  # noqa: TRY400  no defect of ours
+        stop.wait(_jittered(feed.poll_interval_s))
+
+
+def _feed(section: SourceSection) -> Feed:
+    if isinstance(section, FileSection):
+        source = FileSource(
+            section.path,
+            default_cluster=section.cluster,
+            cluster_rename=dict(section.rename),
+            timezone=section.timezone,
+        )
+        renames = ",".join(f"{old}:{new}" for old, new in section.rename)
+        name = "?".join(part for part in (source.name, section.cluster, renames) if part)
+        return Feed(name, source, section.poll_interval_s, is_live=False)
+    live = SacctSource(
+        section.clusters,
+        now=clock.now_s,
+        sacct=str(section.sacct),
+        slurm_conf=str(section.slurm_conf),
+        sdiag=str(section.sdiag),
+        sacctmgr=str(section.sacctmgr),
+        overlap_s=section.overlap_s,
+        lookback_s=section.lookback_s,
+    )
+    return Feed(live.name, live, section.poll_interval_s, is_live=True)
+
+
+def _store(feed: Feed, block: Block, spool: Spool, health: Health, stop: threading.Event) -> bool:
+    """Store a block, waiting while the spool is full; False if stopped before it was stored."""
+    readings: Sequence[Reading] = block.readings
+    sightings: list[Sighting] = []
+    if feed.is_live:
+        readings, sightings = _news(block.readings, spool)
+    encoded = encode(readings)
+    while True:
+        try:
+            spool.append(feed.name, encoded, block.position, block.complete_through, sightings)
+        except SpoolFull as full:
+            if health.spool_is_full(str(full)):
+                log.warning("%s; sources wait until there is room", full)
+            if stop.wait(FULL_RETRY_S):
+                return False
+        else:
+            break
+    if health.spool_is_full(""):
+        log.info("the spool has room again; sources are read on")
+    unreadable = sum(isinstance(reading, Unreadable) for reading in readings)
+    health.count_read(len(block.readings), unreadable, len(block.readings) - len(readings))
+    return True
+
+
+def _news(readings: Sequence[Reading], spool: Spool) -> tuple[list[Reading], list[Sighting]]:
+    """Leave out what was stored before with the same content."""
+    sightings = [_sighting(reading) for reading in readings]
+    unseen = spool.unseen(sightings)
+    return (
+        [reading for reading, is_news in zip(readings, unseen, strict=True) if is_news],
+        [sighting for sighting, is_news in zip(sightings, unseen, strict=True) if is_news],
+    )
+
+
+def _sighting(reading: Reading) -> Sighting:
+    """Name a reading and its content, without when it was seen."""
+    if isinstance(reading, SlurmJob):
+        content = reading._replace(observed=0)
+        if not reading.end:
+            # These grow while a run is open; their growth alone is no news.
+            content = content._replace(
+                slurm_elapsed_s=0, energy_j=0, total_cpu_ms=0, max_rss_bytes=0, steps=0
+            )
+        job_id = min(max(reading.job_id, 0), _SQLITE_INTEGER_MAX)
+        submit = min(max(reading.submit, 0), _SQLITE_INTEGER_MAX)
+        return Sighting(reading.cluster, job_id, submit, _digest(content))
+    digest = _digest((reading.cluster, reading.raw, reading.raw_size))
+    # It has no key: part of its digest, where no run has a submit time, stands for one.
+    return Sighting(reading.cluster, UNKNOWN, -(int.from_bytes(digest[:7]) + 1), digest)
+
+
+def _digest(content: object) -> bytes:
+    text = repr(content).encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+
+
+def _jittered(interval_s: int) -> float:
+    """Spread the polls of many agents: within a tenth below the interval."""
+    return interval_s * (0.9 + secrets.randbelow(101) / 1000)

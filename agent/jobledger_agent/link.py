@@ -1,0 +1,202 @@
+"""The link: one gRPC stream at a time, driven by the Sender.
+
+Three threads a stream: gRPC's own, which takes requests from the outbox; a
+reader, which turns answers into events; and the driver (``Link.run``), the only
+one that touches the Sender.
+"""
+
+import logging
+import queue
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from jobledger_agent import clock, wire
+from jobledger_agent.call import Call
+from jobledger_agent.config import CollectorSection, ConfigError
+from jobledger_agent.health import Health
+from jobledger_agent.spool import Spool, StoredBlock
+from jobledger_agent.stream import (
+    Acked,
+    Broke,
+    Close,
+    Effect,
+    Event,
+    Fetch,
+    Forget,
+    Found,
+    Grew,
+    Open,
+    Phase,
+    Send,
+    Sender,
+    SpoolRef,
+    Tick,
+    Welcomed,
+)  # fmt: skip
+
+STATUS_EVERY_MS: Final = 10_000
+EVENTS_AT_ONCE_MAX: Final = 64
+
+log = logging.getLogger(__name__)
+
+
+class Identity(NamedTuple):
+    """Who the agent says it is."""
+
+    agent: str
+    version: str
+    clusters: tuple[str, ...]
+
+
+class Link:
+    """Delivers what is in the spool until it is stopped."""
+
+    def __init__(
+        self,
+        collector: CollectorSection,
+        identity: Identity,
+        spool: Spool,
+        health: Health,
+        complete_through: Callable[[], int],
+    ) -> None:
+        """``complete_through`` gives what the Status message says of it (epoch s)."""
+        self._collector = collector
+        self._identity = identity
+        self._spool = spool
+        self._health = health
+        self._complete_through = complete_through
+        self._sender = Sender(wire.BLOCK_LIMITS, lambda most: secrets.randbelow(most + 1))
+        self._events: queue.SimpleQueue[tuple[Call | None, Event]] = queue.SimpleQueue()
+        self._stream: Call | None = None
+        self._fetched: dict[int, bytes] = {}
+        self._status_due_ms = 0
+        self._stop_by_ms: int | None = None
+        self.alive_at_ms = clock.monotonic_ms()
+
+    def wake(self) -> None:
+        """The spool has new blocks."""
+        self._events.put((None, Grew()))
+
+    def stop(self, grace_s: int) -> None:
+        """Take no more from the spool; end once all in flight is acknowledged, or after this."""
+        self._stop_by_ms = clock.monotonic_ms() + grace_s * 1000
+        self.wake()
+
+    def run(self) -> None:
+        """Drive the Sender until ``stop``. Raises SpoolError, ConfigError."""
+        try:
+            while not self._is_over():
+                self.alive_at_ms = clock.monotonic_ms()
+                self._take([*self._next_events(), Tick()])
+                self._say_status()
+        finally:
+            if self._stream:
+                self._stream.end()
+
+    def _hear(self, call: Call, event: Event) -> None:
+        self._events.put((call, event))
+
+    def _is_over(self) -> bool:
+        if self._stop_by_ms is None:
+            return False
+        is_idle = self._sender.phase is not Phase.STREAMING or not self._sender.in_flight
+        return is_idle or clock.monotonic_ms() >= self._stop_by_ms
+
+    def _next_events(self) -> list[Event]:
+        """Wait for an event, then take what else is there; an old stream's are dropped."""
+        now_ms = clock.monotonic_ms()
+        wait_ms = self._sender.next_due_ms(now_ms)
+        if self._sender.phase is Phase.STREAMING:
+            wait_ms = min(wait_ms, max(0, self._status_due_ms - now_ms))
+        if self._stop_by_ms is not None:
+            wait_ms = min(wait_ms, max(0, self._stop_by_ms - now_ms))
+        events: list[Event] = []
+        try:
+            stream, event = self._events.get(timeout=wait_ms / 1000)
+            while True:
+                if stream is None or stream is self._stream:
+                    events.append(event)
+                if len(events) == EVENTS_AT_ONCE_MAX:
+                    break
+                stream, event = self._events.get_nowait()
+        except queue.Empty:
+            pass
+        return events
+
+    def _take(self, events: Sequence[Event]) -> None:
+        """Step the Sender through events; what was acknowledged is deleted in one go."""
+        waiting = deque(events)
+        forget: list[int] = []
+        named: Counter[int] = Counter()
+        while waiting:
+            event = waiting.popleft()
+            effects = self._sender.step(clock.monotonic_ms(), event)
+            self._note(event, effects)
+            for effect in effects:
+                match effect:
+                    case Forget(block_id):
+                        forget.append(block_id)
+                        self._fetched.pop(block_id, None)
+                        named.update(event.verdicts if isinstance(event, Acked) else ())
+                    case Fetch():
+                        waiting.appendleft(self._fetch(effect))
+                    case _:
+                        self._do(effect)
+        if forget:
+            self._spool.forget(forget)
+            verdicts = {wire.verdict_name(verdict): count for verdict, count in named.items()}
+            self._health.count_verdicts(verdicts)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Open():
+                self._open()
+            case Send(number, block_id) if self._stream:
+                self._stream.send(wire.request(number, self._fetched[block_id]))
+            case Close(reason, retry_in_ms):
+                self._close(reason, retry_in_ms)
+            case _:
+                pass
+
+    def _fetch(self, wanted: Fetch) -> Found:
+        blocks: list[StoredBlock] = []
+        if self._stop_by_ms is None:
+            blocks = self._spool.head(wanted.after_id, wanted.limit)
+        self._fetched.update((block.block_id, block.payload) for block in blocks)
+        return Found(tuple(SpoolRef(block.block_id, block.records) for block in blocks))
+
+    def _open(self) -> None:
+        try:
+            self._stream = Call(self._collector, self._hear)
+        except ConfigError as error:
+            # A certificate that is being replaced may be half there: try again later.
+            self._take([Broke(str(error))])
+            return
+        who = self._identity
+        self._stream.send(wire.hello(who.agent, who.version, who.clusters, clock.now_ms()))
+
+    def _close(self, reason: str, retry_in_ms: int) -> None:
+        if self._stream:
+            self._stream.drop()
+        self._stream = None
+        self._fetched.clear()
+        if self._health.link_is_down(reason):
+            log.warning("%s; trying again in %d ms", reason, retry_in_ms)
+
+    def _note(self, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Welcomed) and not any(isinstance(each, Close) for each in effects):
+            version = self._stream.collector_version if self._stream else ""
+            self._health.link_is_up(version)
+            self._status_due_ms = 0
+            log.info("connected to the collector at %s", self._collector.address)
+
+    def _say_status(self) -> None:
+        now_ms = clock.monotonic_ms()
+        if self._sender.phase is Phase.STREAMING and self._stream and now_ms >= self._status_due_ms:
+            self._status_due_ms = now_ms + STATUS_EVERY_MS
+            records = self._spool.stats().records
+            error = self._health.report().source_error
+            through = self._complete_through()
+            self._stream.send(wire.status(records, through, clock.now_ms(), error))

@@ -1,0 +1,121 @@
+"""What Prometheus reads from the agent, computed at each scrape."""
+
+from collections.abc import Iterator
+from threading import Thread
+from typing import Final, NamedTuple
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from jobledger_agent import clock
+from jobledger_agent.config import split_address
+from jobledger_agent.errors import AgentError
+from jobledger_agent.health import Health, HealthReport
+from jobledger_agent.spool import Spool
+
+PREFIX: Final = "jobledger_agent"
+VERDICTS: Final = ("new", "known", "revised", "quarantined")
+
+
+class MetricsError(AgentError):
+    """The metrics cannot be served; says where and why."""
+
+
+class Subject(NamedTuple):
+    """Whose metrics these are; ``started_s`` in epoch seconds."""
+
+    version: str
+    agent: str
+    live_sources: tuple[str, ...]
+    started_s: int
+
+
+class AgentMetrics(Collector):
+    """Turns the spool and the health into metric families."""
+
+    def __init__(self, subject: Subject, spool: Spool, health: Health) -> None:
+        self._subject = subject
+        self._spool = spool
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family of the agent."""
+        yield from self._of_spool()
+        yield from _of_health(self._health.report())
+        info = _gauge("build_info", "Always 1.", ("version", "agent"))
+        info.add_metric((self._subject.version, self._subject.agent), 1)
+        yield info
+
+    def _of_spool(self) -> Iterator[Metric]:
+        stats = self._spool.stats()
+        now_s = clock.now_s()
+        age_s = max(0, now_s - stats.oldest_s) if stats.oldest_s else 0
+        yield _gauge("spool_records", "Records that wait for the collector.", stats.records)
+        yield _gauge("spool_bytes", "Bytes of records that wait.", stats.payload_bytes)
+        yield _gauge("spool_oldest_age_seconds", "Age of the oldest that waits; 0: none.", age_s)
+        if self._subject.live_sources:
+            through = complete_through(self._spool, self._subject.live_sources)
+            lag_s = max(0, now_s - (through or self._subject.started_s))
+            yield _gauge(
+                "lag_seconds",
+                "Now minus the time through which everything that ended was read and"
+                " acknowledged; since the agent's start while that is not known.",
+                lag_s,
+            )
+
+
+def complete_through(spool: Spool, live_sources: tuple[str, ...]) -> int:
+    """Everything that ended before this is acknowledged (epoch s); 0 while unknown."""
+    marks = {mark.source: mark.acknowledged_through for mark in spool.marks()}
+    return min((marks.get(source, 0) for source in live_sources), default=0)
+
+
+def serve(listen: str, metrics: AgentMetrics) -> tuple[WSGIServer, Thread]:
+    """Serve /metrics at "host:port" in a thread of its own. Raises MetricsError, ConfigError."""
+    host, port = split_address(listen)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    try:
+        return start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise MetricsError(
+            f"cannot serve metrics at {listen} ({error.strerror}): another program has that port; "
+            "set metrics.listen to a free one"
+        ) from error
+
+
+def _of_health(report: HealthReport) -> Iterator[Metric]:
+    records = _counter("records", "Records by the verdict that the collector named.", "verdict")
+    for verdict in sorted({*VERDICTS, *report.verdicts}):
+        records.add_metric((verdict,), report.verdicts.get(verdict, 0))
+    yield records
+    unreadable = _counter("unreadable", "Records that could not be read; they go to quarantine.")
+    unreadable.add_metric((), report.unreadable)
+    yield unreadable
+    errors = _counter("source_errors", "Readings of a source that failed.", "source")
+    for source, count in report.source_errors.items():
+        errors.add_metric((source,), count)
+    yield errors
+    success = _gauge(
+        "source_last_success_timestamp_seconds", "When the source was last read; 0: never.",
+        ("source",),
+    )  # fmt: skip
+    for source, when_s in report.last_success.items():
+        success.add_metric((source,), when_s)
+    yield success
+    yield _gauge("collector_connected", "Whether a stream is open.", int(report.connected))
+    full = _gauge("spool_full", "Whether sources wait for room in the spool.")
+    full.add_metric((), int(bool(report.spool_full)))
+    yield full
+
+
+def _gauge(name: str, text: str, value_or_labels: int | tuple[str, ...] = ()) -> GaugeMetricFamily:
+    if isinstance(value_or_labels, int):
+        return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value_or_labels)
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=value_or_labels)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)

@@ -1,0 +1,227 @@
+"""The agent at work: sources into the spool, the spool to the collector.
+
+One thread a source, one for the link; the main thread watches over them.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Final, NamedTuple, Protocol
+
+from jobledger_agent import VERSION, clock, metrics
+from jobledger_agent.config import AgentConfig, Supervisor, bearer_token
+from jobledger_agent.errors import AgentError
+from jobledger_agent.feed import Feed, clusters, feeds, keep_reading, read_through
+from jobledger_agent.health import Health, HealthReport
+from jobledger_agent.link import Identity, Link
+from jobledger_agent.notify import Notifier
+from jobledger_agent.source import SourceError
+from jobledger_agent.spool import Spool
+from jobledger_agent.tls import credentials
+
+WATCH_S: Final = 0.2
+STOP_GRACE_S: Final = 10
+"""How long a stopping agent waits for what is in flight and for its threads."""
+PRUNE_EVERY_MS: Final = 3_600_000
+LINK_SILENT_MS_MAX: Final = 120_000
+"""A link's driver that took no step for so long is stuck; it wakes twice a minute."""
+
+log = logging.getLogger(__name__)
+
+
+class Tell(Protocol):
+    """Hears how ``once`` gets on."""
+
+    def __call__(self, report: HealthReport, waiting: int, *, last: bool = False) -> None:
+        """Take the state and the number of records that wait; ``last`` at the end."""
+
+
+class Outcome(NamedTuple):
+    """What ``once`` achieved; ``undelivered`` records wait in the spool, ``why`` says why."""
+
+    report: HealthReport
+    undelivered: int
+    why: str
+
+
+class Worker(threading.Thread):
+    """A thread whose failure the main thread can see.
+
+    A daemon: a source that hangs must not keep a stopping agent alive, and the
+    spool is sound at any moment.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self.failure: AgentError | None = None
+        self.is_done = False
+
+    def run(self) -> None:
+        """Do the work; an AgentError is kept, anything else is a defect and is logged."""
+        try:
+            self._work()
+            self.is_done = True
+        except AgentError as failure:
+            self.failure = failure
+
+    def check(self) -> None:
+        """Raise what ended the thread, if something did."""
+        if self.failure:
+            raise self.failure
+        if not self.is_alive() and not self.is_done:
+            raise AgentError(f"the agent's {self.name} thread broke; its log says where")
+
+
+class Service:
+    """All parts of one agent, built from its settings. Raises AgentError."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        credentials(config.collector)
+        bearer_token(config.collector)
+        self.config = config
+        self.feeds = feeds(config)
+        self.health = Health()
+        self.health.know(feed.name for feed in self.feeds)
+        self.stop = threading.Event()
+        self.spool = Spool(config.spool.path, config.spool.max_bytes)
+        if self.spool.notice:
+            log.error("%s", self.spool.notice)
+        identity = Identity(config.agent.name, VERSION, clusters(config))
+        self._live = tuple(feed.name for feed in self.feeds if feed.is_live)
+        self.link = Link(
+            config.collector, identity, self.spool, self.health, self._complete_through
+        )
+
+    def run(self, supervisor: Supervisor) -> None:
+        """Work until SIGTERM or SIGINT. Raises AgentError when a part fails."""
+        notifier = Notifier(supervisor)
+        work = [Worker("link", self.link.run), *(self._reader(feed) for feed in self.feeds)]
+        with self._serving(), _signals(self.stop):
+            for worker in work:
+                worker.start()
+            notifier.ready()
+            log.info("reading %d sources, spool %s", len(self.feeds), self.spool.path)
+            self._watch(work, notifier)
+            notifier.stopping()
+            self._finish(work)
+
+    def once(self, timeout_s: int, tell: Tell) -> Outcome:
+        """Read every source to its end, deliver everything, and say what came of it.
+
+        Gives up after ``timeout_s`` without an acknowledgement while records wait.
+        ``tell`` is called several times a second with the state and what waits.
+        """
+        reader = Worker("reader", self._read_all)
+        link = Worker("link", self.link.run)
+        with self._serving(), _signals(self.stop):
+            link.start()
+            reader.start()
+            why = self._await_delivery(reader, link, timeout_s, tell)
+            self._finish([reader, link])
+            waiting = self.spool.stats().records
+            tell(self.health.report(), waiting, last=True)
+            return Outcome(self.health.report(), waiting, why)
+
+    def close(self) -> None:
+        """Release the spool."""
+        self.spool.close()
+
+    def _complete_through(self) -> int:
+        return metrics.complete_through(self.spool, self._live)
+
+    def _reader(self, feed: Feed) -> Worker:
+        def work() -> None:
+            keep_reading(feed, self.spool, self.health, self.link.wake, self.stop)
+
+        return Worker(feed.name, work)
+
+    def _read_all(self) -> None:
+        for feed in self.feeds:
+            try:
+                read_through(feed, self.spool, self.health, self.link.wake, self.stop)
+            except SourceError as error:
+                self.health.source_complained(feed.name, str(error))
+
+    def _await_delivery(
+        self,
+        reader: Worker,
+        link: Worker,
+        timeout_s: int,
+        tell: Tell,
+    ) -> str:
+        """Wait until all is delivered; returns why it is not, "" if it is."""
+        acknowledged = -1
+        give_up_at_ms = 0
+        while not self.stop.wait(WATCH_S):
+            reader.check()
+            link.check()
+            is_read = reader.is_done  # before the spool is counted, or its last block is missed
+            waiting = self.spool.stats().records
+            report = self.health.report()
+            tell(report, waiting)
+            if not waiting and is_read:
+                return ""
+            if not waiting or report.acknowledged > acknowledged:
+                acknowledged = report.acknowledged
+                give_up_at_ms = clock.monotonic_ms() + timeout_s * 1000
+            elif clock.monotonic_ms() >= give_up_at_ms:
+                silence = f"the collector acknowledged nothing for {timeout_s} s"
+                return f"{silence}: {report.link_error}" if report.link_error else silence
+        return "it was interrupted"
+
+    def _watch(self, work: list[Worker], notifier: Notifier) -> None:
+        ping_ms = notifier.watchdog_ms // 3 or 60_000
+        ping_at_ms = prune_at_ms = clock.monotonic_ms()
+        while not self.stop.wait(WATCH_S * 5):
+            for worker in work:
+                worker.check()
+            now_ms = clock.monotonic_ms()
+            if now_ms - self.link.alive_at_ms < LINK_SILENT_MS_MAX and now_ms >= ping_at_ms:
+                notifier.alive()
+                ping_at_ms = now_ms + ping_ms
+            if now_ms >= prune_at_ms:
+                self.spool.prune_recent()
+                prune_at_ms = now_ms + PRUNE_EVERY_MS
+
+    def _finish(self, work: list[Worker]) -> None:
+        """End the threads: appends first, then the stream."""
+        self.stop.set()
+        self.link.stop(STOP_GRACE_S)
+        deadline_ms = clock.monotonic_ms() + STOP_GRACE_S * 1000
+        for worker in work:
+            worker.join(max(0, deadline_ms - clock.monotonic_ms()) / 1000)
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Serve the metrics, if they are wanted."""
+        with ExitStack() as stack:
+            if self.config.metrics.listen:
+                subject = metrics.Subject(
+                    VERSION, self.config.agent.name, self._live, clock.now_s()
+                )
+                families = metrics.AgentMetrics(subject, self.spool, self.health)
+                server, thread = metrics.serve(self.config.metrics.listen, families)
+                stack.callback(thread.join)
+                stack.callback(server.server_close)
+                stack.callback(server.shutdown)
+            yield
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set ``stop`` meanwhile."""
+
+    def told(number: int, _: FrameType | None) -> None:
+        log.info("stopping on %s", signal.Signals(number).name)
+        stop.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
