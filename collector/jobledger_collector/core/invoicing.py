@@ -8,11 +8,11 @@ ever rounded again, so what is printed adds up.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 from typing import Final, NamedTuple
 
 from jobledger_collector.core.card import MeterName
+from jobledger_collector.core.document import Kind
 from jobledger_collector.core.money import cost_to_minor, minor_to_cost, tax_on
 
 _METERS: Final = {meter.value: index for index, meter in enumerate(MeterName)}
@@ -70,16 +70,6 @@ class Bill:
     subtotal_minor: int
     tax_minor: int
     total_minor: int
-
-
-class Decision(StrEnum):
-    """What is to be done with a bill."""
-
-    INVOICE = "invoice"
-    STATEMENT = "statement"
-    """Nothing is to be paid: no number from the invoices' series."""
-    CARRY = "carry"
-    """Below zero, or nothing to show: it waits for the next period's usage."""
 
 
 def make_lines(sums: Iterable[ChargeSum], exponent: int) -> tuple[Line, ...]:
@@ -142,11 +132,15 @@ def make_bill(sums: Iterable[ChargeSum], exponent: int, tax_percent_e8: int) -> 
     )
 
 
-def decide(bill: Bill) -> Decision:
-    """Whether a bill becomes an invoice, a statement, or is carried forward."""
+def decide(bill: Bill) -> Kind | None:
+    """Which document a bill becomes; None when it is carried forward.
+
+    Carried is what comes to less than zero or has nothing to show: it waits for
+    the usage of the next period. A total of zero makes a statement.
+    """
     if not bill.lines or bill.subtotal_minor < 0:
-        return Decision.CARRY
-    return Decision.INVOICE if bill.total_minor else Decision.STATEMENT
+        return None
+    return "invoice" if bill.total_minor else "statement"
 
 
 def apportion(net_minor: int, costs_e14: Sequence[int], exponent: int) -> list[int]:

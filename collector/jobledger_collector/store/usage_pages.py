@@ -176,7 +176,7 @@ def _page_statement(wanted: JobFilter, sort: Sort, at: Cursor | None, *, down: b
 
 
 def _cost_rank(wanted: JobFilter) -> Subquery:
-    rank = func.sum(_rank(charges.c.quantity_micro, prices.c.unit_e8))
+    rank = func.sum(cost_rank(charges.c.quantity_micro, prices.c.unit_e8))
     return (
         select(*run_key(), rank.label("rank"))
         .select_from(
@@ -190,8 +190,14 @@ def _cost_rank(wanted: JobFilter) -> Subquery:
     )
 
 
-def _rank(quantity_micro: ColumnElement[int], price_e8: ColumnElement[int]) -> ColumnElement[int]:
-    # Long multiplication in two limbs each, cut to millionths of the major unit.
+def cost_rank(
+    quantity_micro: ColumnElement[int], price_e8: ColumnElement[int]
+) -> ColumnElement[int]:
+    """SQL for a cost in whole millionths of the major unit: to sort by, not to show.
+
+    Long multiplication in two limbs each, because the exact product passes 64
+    bits. A charge above a million million sorts as that.
+    """
     whole_quantity = _at_most(quantity_micro // MICRO, _WHOLE_MAX)
     whole_price = _at_most(price_e8 // PRICE_SCALE, _WHOLE_MAX)
     part_quantity, part_price = quantity_micro % MICRO, price_e8 % PRICE_SCALE

@@ -17,6 +17,9 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 from jobledger_collector.core.charge import NO_PRICE
 from jobledger_collector.store.schema import books, charges, invoices, job_runs, prices
 
+NOT_INVOICED: Final = 0
+"""An id that no invoice has."""
+
 STREAM_ROWS: Final = 2_000
 """Rows fetched at a time by a streaming read: bounds its memory."""
 
@@ -62,7 +65,8 @@ class JobRow(NamedTuple):
     """One job run with its exact cost. Times are epoch seconds, 0 unknown.
 
     ``list_e14`` and ``cost_e14`` in 10^-14 of ``currency``'s major unit;
-    ``invoice`` is the number of the invoice its standing charges are on.
+    ``invoice`` is the number of the invoice its standing charges are on (the
+    latest, where a correction put them on several).
     """
 
     cluster: str
@@ -190,13 +194,13 @@ def fold(rows: Iterable[Sequence[Any]], lookups: Lookups) -> Iterator[JobRow]:
     width = len(RUN_COLUMNS)
     for _, joined in groupby(rows, key=itemgetter(0, 1, 2)):
         list_e14 = cost_e14 = 0
-        invoice: int | None = None
+        invoice = NOT_INVOICED
         for row in joined:
             price_id, quantity_micro, invoice_id = row[width:]
             if price_id is not None and price_id != NO_PRICE:
                 figures = lookups.prices[price_id]
                 list_e14 += quantity_micro * figures.list_e8
                 cost_e14 += quantity_micro * figures.unit_e8
-            invoice = invoice_id if invoice_id is not None else invoice
-        number = None if invoice is None else lookups.invoices[invoice]
-        yield JobRow(*row[:width], list_e14, cost_e14, lookups.currency, number)
+            invoice = max(invoice, invoice_id or NOT_INVOICED)
+        facts = (list_e14, cost_e14, lookups.currency, lookups.invoices.get(invoice))
+        yield JobRow._make((*row[:width], *facts))

@@ -1,0 +1,28 @@
+"""How many decimals a currency has: ISO 4217, by the package that keeps it.
+
+Not by CLDR, which differs from ISO for a dozen currencies (LAK, IQD, ...).
+"""
+
+from functools import lru_cache
+
+import iso4217
+
+from jobledger_collector.core.errors import ConfigInvalid
+
+
+@lru_cache(maxsize=64)
+def exponent_of(currency: str) -> int:
+    """Decimals of a currency by its ISO 4217 code: THB 2, JPY 0, KWD 3.
+
+    Raises ConfigInvalid for a code that is none, or that has no minor unit
+    (gold, testing codes).
+    """
+    try:
+        exponent = iso4217.Currency(currency).exponent
+    except ValueError:
+        exponent = None
+    if exponent is None:
+        raise ConfigInvalid(
+            f'"{currency}" is not a currency of ISO 4217: give the rate card one such as THB or EUR'
+        )
+    return int(exponent)
