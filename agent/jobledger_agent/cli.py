@@ -279,3 +279,7 @@ def _check_config(args: argparse.Namespace) -> int:
 def _complain(sentence: str, code: int) -> int:
     sys.stderr.write(f"jobledger-agent: {' '.join(sentence.split())}\n")
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

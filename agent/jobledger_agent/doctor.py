@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from jobledger_agent.call import greet
 from jobledger_agent.errors import AgentError
 from jobledger_agent.source import SourceError
 from jobledger_agent.spool import DISK_RESERVE_BYTES
+from jobledger_agent.spoolfile import SQLITE_VERSION
 
 GREET_S: Final = 10
 OTHERS_MAY_READ: Final = 0o077
@@ -73,7 +73,7 @@ def _check(name: str, look: Callable[[], str]) -> Check:
 def _versions() -> str:
     return (
         f"jobledger-agent {VERSION}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, gRPC {grpc.__version__}"
+        f"SQLite {SQLITE_VERSION}, gRPC {grpc.__version__}"
     )
 
 

@@ -19,6 +19,7 @@ WAL_BYTES_MAX: Final = 16 << 20
 MAP_BYTES: Final = 0
 """No memory map: a read error must be an error, not a signal."""
 PRIVATE: Final = 0o600
+SQLITE_VERSION: Final = sqlite3.sqlite_version
 
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 _SCHEMA: Final = f"""
