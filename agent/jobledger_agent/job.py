@@ -12,6 +12,8 @@ Tres = tuple[tuple[str, int], ...]
 NO_TRES: Tres = ()
 UNKNOWN = -1
 """A figure that Slurm did not give; never to be mistaken for zero."""
+MAX_RAW_BYTES = 65_536
+"""What is kept of a record that cannot be read."""
 ARRAY_REMAINDER = -2
 """``array_task`` of the row that stands for an array's tasks not yet started."""
 
@@ -72,6 +74,12 @@ class Unreadable(NamedTuple):
     reason: str
     raw: bytes
     raw_size: int
+
+
+def set_aside(cluster: str, origin: str, reason: str, text: str) -> Unreadable:
+    """A record kept as it came, cut to 64 KiB. ``text`` is decoded with surrogateescape."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return Unreadable(cluster, origin, reason, raw[:MAX_RAW_BYTES], len(raw))
 
 
 Reading = SlurmJob | Unreadable
