@@ -14,11 +14,14 @@ import argparse
 import hashlib
 import json
 import logging
+import re
 import resource
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
-from typing import BinaryIO, Final, NamedTuple, cast, get_args
+from types import MappingProxyType
+from typing import BinaryIO, Final, NamedTuple, Protocol, cast, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from weasyprint import CSS, HTML
@@ -27,6 +30,7 @@ from weasyprint.urls import URLFetcherResponse
 
 from jobledger_web.documents.page import page_of
 from jobledger_web.documents.shape import DocumentUnfit, read_document
+from jobledger_web.documents.typeface import font_bytes, thai_texts
 from jobledger_web.documents.words import Language
 
 MEMORY_MAX_BYTES: Final = 2 * 1024**3
@@ -40,11 +44,20 @@ FILES_MAX: Final = 64
 
 IDENTIFIER_BYTES: Final = 16
 """Length of the PDF's own identifier."""
-ASSETS: Final = frozenset(
-    {"document.css", "fonts/Sarabun-Regular.ttf", "fonts/Sarabun-SemiBold.ttf"}
+ASSETS: Final[MappingProxyType[str, Callable[[], bytes]]] = MappingProxyType(
+    {
+        "document.css": files("jobledger_web.documents").joinpath("document.css").read_bytes,
+        "mark.svg": files("jobledger_web.documents").joinpath("mark.svg").read_bytes,
+        "Sarabun-Regular.ttf": lambda: font_bytes("Regular"),
+        "Sarabun-SemiBold.ttf": lambda: font_bytes("SemiBold"),
+    }
 )
 """All that a document may load."""
 
+FAMILY: Final = "Jobledger-Sarabun"
+"""The family that ``document.css`` names, as a PDF spells it."""
+
+_GLYPH_TEXT: Final = re.compile(rb"<([0-9a-f]{4})> <[0-9a-f]*>")
 _LENGTH_BYTES: Final = 4
 _DRAWN, _REFUSED = b"\x00", b"\x01"
 
@@ -63,6 +76,7 @@ def draw(json_document: object, language: Language) -> bytes:
         font_config=style.fonts,
         pdf_variant="pdf/ua-1",
         pdf_identifier=hashlib.sha256(canonical).digest()[:IDENTIFIER_BYTES],
+        finisher=_tell_thai,
     )
     return bytes(pdf)
 
@@ -76,10 +90,10 @@ class Assets:
     def __call__(self, url: str, headers: object = None) -> URLFetcherResponse:
         """The bytes of one asset. Raises ValueError for any other address."""
         del headers
-        name = url.removeprefix("asset:").lstrip("/")
+        name = url.removeprefix("asset:")
         if not url.startswith("asset:") or name not in ASSETS:
             raise ValueError(f"A document may not load {url[:80]!r}.")
-        return URLFetcherResponse(url, files("jobledger_web.documents").joinpath(name).read_bytes())
+        return URLFetcherResponse(url, ASSETS[name]())
 
     fetch = __call__
 
@@ -117,6 +131,37 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+class _Stream(Protocol):
+    """A stream object of a PDF, as far as it is used here."""
+
+    stream: list[bytes]
+
+
+class _Pdf(Protocol):
+    """A PDF before it is written, as far as it is used here."""
+
+    objects: list[object]
+
+
+def _tell_thai(_: object, pdf: _Pdf) -> None:
+    """Give each Thai glyph of the embedded fonts its own text (see ``typeface``)."""
+    texts = thai_texts()
+    for item in pdf.objects:
+        if isinstance(item, dict) and "ToUnicode" in item and FAMILY in str(item["BaseFont"]):
+            number = int(item["ToUnicode"].split()[0])
+            mapping = cast("_Stream", pdf.objects[number])
+            mapping.stream = [_told(line, texts) for line in mapping.stream]
+
+
+def _told(line: bytes, texts: dict[int, str]) -> bytes:
+    """One line of a glyph map: ``<glyph> <text>`` with the glyph's own text where known."""
+    match = _GLYPH_TEXT.fullmatch(line)
+    text = texts.get(int(match[1], 16)) if match else None
+    if match is None or text is None:
+        return line
+    return b"<%b> <%b>" % (match[1], text.encode("utf-16-be").hex().encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
