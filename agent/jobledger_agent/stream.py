@@ -229,7 +229,7 @@ class Sender:
         return (Fetch(self._last_id, room),)
 
     def _found(self, now_ms: int, blocks: tuple[SpoolRef, ...]) -> tuple[Effect, ...]:
-        if self._phase is not Phase.STREAMING:
+        if not self._asked:
             return ()
         self._drained = len(blocks) < self._asked
         self._asked = 0

@@ -1,0 +1,352 @@
+"""What is stored stays until it is named; what is named is gone; the file defends itself."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jobledger_agent import spool as spool_module
+from jobledger_agent.spool import Sighting, Spool, SpoolFull, peek
+from jobledger_agent.spoolfile import SLACK_BYTES, SpoolError
+from jobledger_agent.wire import Encoded
+
+NOW = 1_790_000_000
+SOURCE = "sacct:alpha"
+
+
+def block(payload: bytes = b"x" * 100, records: int = 3) -> Encoded:
+    return Encoded(payload, records, 0)
+
+
+def seen(job_id: int, content: str = "a") -> Sighting:
+    return Sighting("alpha", job_id, NOW, content.encode())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture
+def spool(path: Path) -> Iterator[Spool]:
+    spool = Spool(path, now_s=lambda: NOW)
+    yield spool
+    spool.close()
+
+
+def test_a_block_waits_under_its_id_until_it_is_forgotten(spool: Spool) -> None:
+    spool.append(SOURCE, [block(b"one"), block(b"two")], "p1", NOW)
+    first, second = spool.head(0, 10)
+    assert (first.payload, second.payload) == (b"one", b"two")
+    assert spool.head(first.block_id, 10) == [second]
+    assert spool.head(0, 1) == [first]
+    spool.forget([first.block_id])
+    assert spool.head(0, 10) == [second]
+
+
+def test_an_id_is_never_used_twice(spool: Spool) -> None:
+    spool.append(SOURCE, [block()], "p1", 0)
+    (first,) = spool.head(0, 10)
+    spool.forget([first.block_id])
+    spool.append(SOURCE, [block()], "p2", 0)
+    assert spool.head(first.block_id, 10)[0].block_id > first.block_id
+
+
+def test_the_position_is_the_sources_own(spool: Spool) -> None:
+    assert spool.position(SOURCE) == ""
+    spool.append(SOURCE, [block()], "here", 0)
+    spool.append("file:other", [], "there", 0)
+    assert (spool.position(SOURCE), spool.position("file:other")) == ("here", "there")
+
+
+def test_stats_add_up(spool: Spool) -> None:
+    assert spool.stats() == (0, 0, 0)
+    spool.append(SOURCE, [block(b"abc", 3), block(b"defg", 4)], "p", 0)
+    assert spool.stats() == (7, 7, NOW)
+
+
+def test_acknowledged_through_lags_behind_what_waits(spool: Spool) -> None:
+    spool.append(SOURCE, [block()], "p1", 100)
+    spool.append(SOURCE, [block()], "p2", 200)
+    first, second = spool.head(0, 10)
+
+    def acknowledged() -> tuple[int, int]:
+        (mark,) = spool.marks()
+        return mark.complete_through, mark.acknowledged_through
+
+    assert acknowledged() == (200, 0)
+    spool.forget([second.block_id])
+    assert acknowledged() == (200, 0)
+    spool.forget([first.block_id])
+    assert acknowledged() == (200, 200)
+    spool.append(SOURCE, [], "p3", 300)
+    assert acknowledged() == (300, 300)
+
+
+def test_a_sighting_is_news_once_a_content(spool: Spool) -> None:
+    sightings = [seen(1), seen(2), seen(3, "b")]
+    assert spool.unseen(sightings) == [True, True, True]
+    spool.append(SOURCE, [block()], "p", 0, sightings[:2])
+    assert spool.unseen([seen(1), seen(2, "changed"), seen(3)]) == [False, True, True]
+
+
+def test_old_sightings_are_forgotten(path: Path) -> None:
+    now = [NOW]
+    spool = Spool(path, now_s=lambda: now[0])
+    spool.append(SOURCE, [], "p", 0, [seen(1)])
+    now[0] += spool_module.RECENT_SECONDS_MAX + 1
+    spool.append(SOURCE, [], "p", 0, [seen(2)])
+    spool.prune_recent()
+    assert spool.unseen([seen(1), seen(2)]) == [True, False]
+    spool.close()
+
+
+def test_sightings_never_outgrow_their_share(path: Path) -> None:
+    clock = iter(range(NOW, NOW + 10_000_000))
+    spool = Spool(path, 1 << 20, now_s=lambda: next(clock))
+    share = (1 << 20) // 4 // spool_module.RECENT_RECORD_BYTES
+    for start in range(0, share * 2, 100):
+        spool.append(SOURCE, [], "p", 0, [seen(start + each) for each in range(100)])
+        kept = spool.unseen([seen(job) for job in range(start + 100)]).count(False)
+        assert kept <= share
+    assert spool.unseen([seen(share * 2 - 1)]) == [False]
+    spool.close()
+
+
+def test_a_full_spool_takes_nothing_and_loses_nothing(path: Path) -> None:
+    spool = Spool(path, 1 << 20)
+    fits = ((1 << 20) - (1 << 18)) // 50_000
+    for number in range(fits):
+        spool.append(SOURCE, [block(b"x" * 50_000)], str(number), 0)
+    with pytest.raises(SpoolFull, match=r"spool\.max_bytes"):
+        spool.append(SOURCE, [block(b"x" * 50_000)], "too many", 0)
+    assert len(spool.head(0, 1000)) == fits
+    assert spool.position(SOURCE) == str(fits - 1)
+    spool.forget([waiting.block_id for waiting in spool.head(0, 1)])
+    spool.append(SOURCE, [block(b"x" * 50_000)], "again", 0)
+    assert spool.position(SOURCE) == "again"
+    spool.close()
+
+
+def test_the_file_never_grows_past_its_quota(path: Path) -> None:
+    quota = 2 << 20
+    spool = Spool(path, quota)
+    for round_ in range(200):
+        try:
+            spool.append(SOURCE, [block(b"x" * 90_000)], str(round_), 0, [seen(round_)])
+        except SpoolFull:
+            spool.forget([waiting.block_id for waiting in spool.head(0, 3)])
+    spool.close()
+    assert path.stat().st_size <= quota + SLACK_BYTES
+
+
+def test_the_disk_reserve_is_left_free(path: Path) -> None:
+    spool = Spool(path, disk_reserve_bytes=1 << 60)
+    with pytest.raises(SpoolFull, match="free on the disk"):
+        spool.append(SOURCE, [block()], "p", 0)
+    assert spool.position(SOURCE) == ""
+    spool.close()
+
+
+def test_two_agents_on_one_spool_are_refused(spool: Spool, path: Path) -> None:
+    spool.append(SOURCE, [block()], "p", 0)
+    with pytest.raises(
+        SpoolError, match=f"in use by another jobledger-agent .process {os.getpid()}"
+    ):
+        Spool(path)
+
+
+def test_a_closed_spool_is_found_as_it_was(path: Path) -> None:
+    first = Spool(path)
+    first.append(SOURCE, [block(b"kept")], "p", 5, [seen(1)])
+    first.close()
+    second = Spool(path)
+    assert [waiting.payload for waiting in second.head(0, 9)] == [b"kept"]
+    assert (second.position(SOURCE), second.unseen([seen(1)])) == ("p", [False])
+    assert second.notice == ""
+    second.close()
+
+
+def test_a_removed_file_stops_the_agent(spool: Spool, path: Path) -> None:
+    path.unlink()
+    with pytest.raises(SpoolError, match="removed or replaced"):
+        spool.append(SOURCE, [block()], "p", 0)
+
+
+def garbage_inside(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[4096 + 20 : len(raw)] = os.urandom(len(raw) - 4096 - 20)
+    path.write_bytes(raw)
+
+
+def garbage_at_the_start(path: Path) -> None:
+    path.write_bytes(os.urandom(100) + path.read_bytes()[100:])
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [garbage_inside, garbage_at_the_start, cut_in_half])
+def test_a_damaged_spool_is_set_aside(path: Path, damage: Callable[[Path], None]) -> None:
+    spool = Spool(path)
+    for number in range(20):
+        spool.append(SOURCE, [block(os.urandom(5000))], str(number), 0)
+    spool.close()
+    damage(path)
+    again = Spool(path, now_s=lambda: NOW)
+    aside = path.with_name(f"spool.db.damaged-{NOW}")
+    assert aside.exists()
+    assert str(aside) in again.notice
+    assert (again.position(SOURCE), again.head(0, 9)) == ("", [])
+    again.append(SOURCE, [block()], "p", 0)
+    again.close()
+
+
+def a_text(path: Path) -> None:
+    path.write_text("root:x:0:0:root:/root:/bin/bash\n")
+
+
+def a_database(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    other.close()
+
+
+@pytest.mark.parametrize("make", [a_text, a_database])
+def test_another_programs_file_is_not_touched(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(SpoolError, match=r"give spool\.path a file of its own"):
+        Spool(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_format_is_refused(path: Path) -> None:
+    Spool(path).close()
+    with sqlite3.connect(path) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(SpoolError, match="has format 99"):
+        Spool(path)
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpoolError, match="create its directory"):
+        Spool(tmp_path / "nowhere" / "spool.db")
+
+
+def test_others_cannot_read_it(spool: Spool, path: Path) -> None:
+    spool.append(SOURCE, [block()], "p", 0)
+    for file in path.parent.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_it_can_be_looked_at_from_outside(spool: Spool, path: Path) -> None:
+    spool.append(SOURCE, [block(b"abc", 3)], "p", 7)
+    stats, (mark,) = peek(path)
+    assert (stats.records, stats.payload_bytes) == (3, 3)
+    assert (mark.source, mark.complete_through, mark.acknowledged_through) == (SOURCE, 7, 0)
+
+
+def test_looking_at_a_spool_that_rests_or_is_none(path: Path) -> None:
+    with pytest.raises(SpoolError, match="there is no spool"):
+        peek(path)
+    Spool(path).close()
+    assert peek(path)[0].records == 0
+    a_text(path.with_name("other"))
+    with pytest.raises(SpoolError, match=r"not a spool|cannot read"):
+        peek(path.with_name("other"))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from jobledger_agent.spool import Sighting, Spool
+from jobledger_agent.wire import Encoded
+spool = Spool(Path(sys.argv[1]))
+number = int(spool.position("s") or 0)
+while True:
+    number += 1
+    sightings = [Sighting("alpha", number, 1, b"d")]
+    spool.append("s", [Encoded(b"%d" % number, 1, 0)], str(number), number, sightings)
+    print(number, flush=True)
+    if number % 3 == 0:
+        spool.forget([spool.head(0, 1)[0].block_id])
+"""
+
+
+def test_kill_9_at_any_moment_loses_no_confirmed_block(path: Path) -> None:
+    confirmed = 0
+    for round_ in range(12):
+        command = [sys.executable, "-c", WRITER, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout
+            writer.stdout.readline()
+            time.sleep(0.01 + 0.013 * round_)
+            writer.send_signal(signal.SIGKILL)
+            confirmed = max([confirmed, *map(int, writer.stdout.read().split())])
+        spool = Spool(path)
+        position = int(spool.position("s"))
+        blocks = [int(waiting.payload) for waiting in spool.head(0, 100_000)]
+        assert spool.notice == ""
+        assert position >= confirmed
+        assert blocks == list(range(blocks[0], position + 1))  # position and blocks are one
+        assert not any(spool.unseen([Sighting("alpha", position, 1, b"d")]))
+        spool.close()
+    assert confirmed > 12
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    """Any order of appends, acknowledgements and restarts, against a plain list."""
+
+    @initialize()
+    def start(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="spool-machine-"), "spool.db")
+        self.spool = Spool(self.path)
+        self.waiting: list[bytes] = []
+        self.position = ""
+
+    @rule(payloads=st.lists(st.binary(max_size=9000), max_size=3), position=st.text(max_size=9))
+    def append(self, payloads: list[bytes], position: str) -> None:
+        self.spool.append("s", [Encoded(each, 1, 0) for each in payloads], position, 0)
+        self.waiting += payloads
+        self.position = position
+
+    @precondition(lambda self: bool(self.waiting))
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, len(self.waiting) - 1))
+        self.spool.forget([self.spool.head(0, 1000)[index].block_id])
+        del self.waiting[index]
+
+    @rule()
+    def restart(self) -> None:
+        self.spool.close()
+        self.spool = Spool(self.path)
+
+    @invariant()
+    def agrees(self) -> None:
+        assert [each.payload for each in self.spool.head(0, 1000)] == self.waiting
+        assert self.spool.stats().payload_bytes == sum(map(len, self.waiting))
+        assert self.spool.position("s") == self.position
+
+    def teardown(self) -> None:
+        self.spool.close()
+        for file in self.path.parent.iterdir():
+            file.unlink()
+        self.path.parent.rmdir()
+
+
+TestSpoolMachine = SpoolMachine.TestCase
+TestSpoolMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
