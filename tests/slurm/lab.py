@@ -111,10 +111,19 @@ class Lab:
     # ------------------------------------------------------------------- start
 
     def up(self) -> None:
-        """Start every daemon and wait until jobs can run; LabError when one does not."""
+        """Start every daemon and wait until jobs can run; when one does not, stop all: LabError."""
         absent = missing_programs()
         if absent:
             raise LabError(f"not installed: {', '.join(absent)}; run: make test-slurm")
+        if (self.home / "etc").exists():
+            raise LabError(f"{self.home} already holds a Slurm: take it down and remove it first")
+        try:
+            self._bring_up()
+        except BaseException:
+            self.down()
+            raise
+
+    def _bring_up(self) -> None:
         self._make_directories()
         self.layout = self._plan()
         password = secrets.token_hex(16)
@@ -246,7 +255,6 @@ def main(arguments: Sequence[str]) -> int:
                 lab.up()
             except LabError as problem:
                 sys.stderr.write(f"lab: {problem}\n")
-                lab.down()
                 return 1
             sys.stdout.write(f"export SLURM_CONF={lab.slurm_conf}\n")
             return 0
