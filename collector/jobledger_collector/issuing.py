@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from jobledger_collector import VERSION
-from jobledger_collector.core.accounts import AccountBook, BillingAccount
+from jobledger_collector.core.accounts import BillingAccount
 from jobledger_collector.core.card import Text2
 from jobledger_collector.core.charge import Price
 from jobledger_collector.core.document import (
@@ -34,8 +34,7 @@ from jobledger_collector.core.periods import format_period, period_bounds, zone
 from jobledger_collector.core.rates import RateBook
 from jobledger_collector.currency import exponent_of
 from jobledger_collector.store import invoice_writes as writes
-from jobledger_collector.store.accounts import load_account_book
-from jobledger_collector.store.cards import Books, load_book, read_books
+from jobledger_collector.store.books import BooksInForce, load_books
 from jobledger_collector.store.engine import explained, is_clash, writer
 from jobledger_collector.store.handles import Connection, Engine
 from jobledger_collector.store.prices import by_id
@@ -97,15 +96,6 @@ class Outcome:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """Cards and accounts as of one generation of the books."""
-
-    books: Books
-    book: RateBook
-    accounts: AccountBook
-
-
 def issue(engine: Engine, order: Order) -> Iterator[Outcome]:
     """Issue the period's documents, account by account in order of their ids.
 
@@ -115,32 +105,32 @@ def issue(engine: Engine, order: Order) -> Iterator[Outcome]:
     """
     with writer(engine) as conn:
         with conn.begin():
-            rules = _load_rules(conn)
-            _check_order(order, rules.books)
+            books = load_books(conn)
+            _check_order(order, books.rates)
             unpriced = writes.unpriced(conn, order.period, order.account)
             waiting = writes.find_waiting(conn, order.period, order.account)
         for account in sorted({*waiting, *unpriced}):
             outcome = (
-                _attempt(engine, conn, order, rules, account)
+                _attempt(engine, conn, order, books, account)
                 if account in waiting
                 else Outcome(account, Result.UNPRICED)
             )
             yield _with_unpriced(outcome, unpriced.get(account, 0))
 
 
-def _check_order(order: Order, books: Books) -> None:
+def _check_order(order: Order, rates: RateBook) -> None:
     month = format_period(order.period)
-    if not books.currency:
+    if not rates.currency:
         raise IssuingRefused(
             "There is no rate card, so nothing has a price: load one with"
             " `jobledger rates load FILE`, then issue again"
         )
-    starts, _ = period_bounds(order.period, books.timezone)
+    starts, _ = period_bounds(order.period, rates.timezone)
     if order.now_s < starts:
-        raise IssuingRefused(f"{month} has not begun in {books.timezone}: nothing can be issued")
-    if not order.early and not is_over(order.period, books.timezone, order.now_s):
+        raise IssuingRefused(f"{month} has not begun in {rates.timezone}: nothing can be issued")
+    if not order.early and not is_over(order.period, rates.timezone, order.now_s):
         raise IssuingRefused(
-            f"{month} is not over in {books.timezone}, and more usage may follow: wait for its"
+            f"{month} is not over in {rates.timezone}, and more usage may follow: wait for its"
             " end, or issue what is there now with --early (the rest goes on the next invoice)"
         )
 
@@ -159,19 +149,19 @@ def _attempt(
     engine: Engine,
     conn: Connection,
     order: Order,
-    rules: _Rules,
+    books: BooksInForce,
     account: str,
     tries: int = ATTEMPTS,
 ) -> Outcome:
     try:
         with explained(engine), conn.begin() as deal:
-            outcome = _issue_one(conn, order, rules, account)
+            outcome = _issue_one(conn, order, books, account)
             if outcome.result is not Result.ISSUED:
                 deal.rollback()
             return outcome
     except (CollectorError, ValueError) as error:
         if isinstance(error, DatabaseFailed) and _is_clash(error) and tries > 1:
-            return _attempt(engine, conn, order, rules, account, tries - 1)
+            return _attempt(engine, conn, order, books, account, tries - 1)
         if isinstance(error, DatabaseUnavailable):
             raise
         return Outcome(account, Result.FAILED, message=str(error))
@@ -182,14 +172,9 @@ def _is_clash(error: DatabaseFailed) -> bool:
     return cause is not None and is_clash(getattr(cause, "orig", None) or cause)
 
 
-def _load_rules(conn: Connection) -> _Rules:
-    return _Rules(read_books(conn), load_book(conn), load_account_book(conn))
-
-
-def _issue_one(conn: Connection, order: Order, rules: _Rules, account: str) -> Outcome:
-    writes.lock_issuing(conn)
-    if read_books(conn) != rules.books:  # a card or the accounts changed meanwhile
-        rules = _load_rules(conn)
+def _issue_one(conn: Connection, order: Order, books: BooksInForce, account: str) -> Outcome:
+    if writes.lock_issuing(conn) != books.generation:  # a card or an account changed
+        books = load_books(conn)
     number = writes.issued_number(conn, account, order.period)
     if number is not None:
         message = (
@@ -200,21 +185,21 @@ def _issue_one(conn: Connection, order: Order, rules: _Rules, account: str) -> O
     invoice_id = writes.next_invoice_id(conn)
     writes.claim(conn, account, order.period, invoice_id)
     sums = writes.claimed_sums(conn, invoice_id, order.period)
-    buyer = rules.accounts.account(account)
-    terms = _terms(conn, rules, order.period, buyer, sums)
-    bill = make_bill(sums, exponent_of(rules.books.currency), terms.tax_percent_e8)
+    buyer = books.accounts.account(account)
+    terms = _terms(conn, books, order.period, buyer, sums)
+    bill = make_bill(sums, exponent_of(books.rates.currency), terms.tax_percent_e8)
     kind = decide(bill)
     if kind is None:
-        return _carried(account, bill, rules.books.currency)
+        return _carried(account, bill, books.rates.currency)
     draft = Draft(
         kind=kind,
-        issue_date=dt.datetime.fromtimestamp(order.now_s, zone(rules.books.timezone)).date(),
+        issue_date=dt.datetime.fromtimestamp(order.now_s, zone(books.rates.timezone)).date(),
         due_days=order.settings.due_days,
         period=order.period,
-        timezone=rules.books.timezone,
-        early=not is_over(order.period, rules.books.timezone, order.now_s),
-        currency=rules.books.currency,
-        exponent=exponent_of(rules.books.currency),
+        timezone=books.rates.timezone,
+        early=not is_over(order.period, books.rates.timezone, order.now_s),
+        currency=books.rates.currency,
+        exponent=exponent_of(books.rates.currency),
         seller=order.seller,
         buyer=buyer,
         terms=terms,
@@ -227,10 +212,10 @@ def _issue_one(conn: Connection, order: Order, rules: _Rules, account: str) -> O
 
 
 def _terms(
-    conn: Connection, rules: _Rules, period: int, buyer: BillingAccount, sums: list[ChargeSum]
+    conn: Connection, books: BooksInForce, period: int, buyer: BillingAccount, sums: list[ChargeSum]
 ) -> Terms:
     """What the card in force at the period's end says of this payer."""
-    card = rules.book.at(period_bounds(period, rules.books.timezone)[1] - 1)
+    card = books.rates.at(period_bounds(period, books.rates.timezone)[1] - 1)
     if card is None:
         raise IssuingRefused(
             f"No rate card is in force at the end of {format_period(period)}, so the tax is not"
@@ -243,12 +228,12 @@ def _terms(
             f" (it has {', '.join(card.tiers)}): correct the accounts document and load it"
         )
     prices = by_id(conn, (one.price_id for one in sums))
-    _one_currency(prices.values(), rules.books.currency, buyer.id)
+    _one_currency(prices.values(), books.rates.currency, buyer.id)
     return Terms(
         tier=tier,
         tax_label=card.tax.label,
         tax_percent_e8=card.tax.rate_percent_e8[tier],
-        names=_names(prices, rules.book),
+        names=_names(prices, books.rates),
         cards=_cards(prices.values()),
     )
 

@@ -30,8 +30,9 @@ from jobledger_collector.core.charge import NO_PRICE
 from jobledger_collector.core.drafting import AnnexRun, PriceKey
 from jobledger_collector.core.errors import CollectorError
 from jobledger_collector.core.invoicing import Bill, ChargeSum, Line
+from jobledger_collector.store.books import hold_generation
+from jobledger_collector.store.engine import is_sqlite
 from jobledger_collector.store.schema import (
-    books,
     charges,
     document_series,
     invoice_lines,
@@ -43,6 +44,9 @@ from jobledger_collector.store.usage_pages import cost_rank
 
 ISSUED: Final = "issued"
 """``status`` of a document as it is issued."""
+
+ISSUING_LOCK: Final = 0x6A6F6269
+"""PostgreSQL's advisory lock that one issuer holds at a time."""
 
 _temporary = MetaData()
 _waiting = Table(
@@ -123,12 +127,14 @@ def unpriced(conn: Connection, period: int, account: str | None) -> dict[str, in
     return {name: int(count) for name, count in conn.execute(counted)}
 
 
-def lock_issuing(conn: Connection) -> None:
-    """Wait until no one else issues, loads a rate card or changes the accounts.
+def lock_issuing(conn: Connection) -> int:
+    """Wait until no one else issues; the books' generation, which stays until the end.
 
     SQLite's writing transaction is that lock already.
     """
-    conn.execute(select(books.c.id).with_for_update())
+    if not is_sqlite(conn):
+        conn.execute(select(func.pg_advisory_xact_lock(ISSUING_LOCK)))
+    return hold_generation(conn)
 
 
 def issued_number(conn: Connection, account: str, period: int) -> str | None:
