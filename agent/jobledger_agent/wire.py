@@ -137,34 +137,33 @@ def _serialize(jobs: Sequence[SlurmJob], unreadable: Sequence[Unreadable]) -> by
     message = pb.ReportRequest()
     message.batch.SetInParent()
     if jobs:
-        message.batch.jobs.CopyFrom(_columns(jobs))
+        _fill(message.batch.jobs, jobs)
     message.batch.unreadable.extend(_unreadable(record) for record in unreadable)
     return message.SerializeToString()
 
 
-def _columns(jobs: Sequence[SlurmJob]) -> pb.JobColumns:
-    columns: list[Sequence[Any]] = list(zip(*jobs, strict=True))
+def _fill(columns: pb.JobColumns, jobs: Sequence[SlurmJob]) -> None:
+    # In place: building the columns apart and copying them in takes a tenth longer.
+    values: list[Sequence[Any]] = list(zip(*jobs, strict=True))
     texts: dict[str, int] = {"": 0}
     for index in _TEXT_INDEXES:
-        columns[index] = _code(columns[index], texts)
+        values[index] = _code(values[index], texts)
     tres_sets: dict[Tres, int] = {NO_TRES: 0}
     for index in _TRES_INDEXES:
-        columns[index] = _code(columns[index], tres_sets)
-    sets = [_tres_set(tres, texts) for tres in tres_sets]
-    named = dict(zip(SlurmJob._fields, columns, strict=True))
-    return pb.JobColumns(rows=len(jobs), texts=list(texts), tres_sets=sets, **named)
+        values[index] = _code(values[index], tres_sets)
+    for tres in tres_sets:
+        names = _code([name for name, _ in tres], texts)
+        columns.tres_sets.add(name=names, count=[count for _, count in tres])
+    columns.rows = len(jobs)
+    columns.texts.extend(texts)
+    for field, column in zip(SlurmJob._fields, values, strict=True):
+        getattr(columns, field).extend(column)
 
 
 def _code(column: Sequence[_Value], codes: dict[_Value, int]) -> list[int]:
     for value in dict.fromkeys(column):
         codes.setdefault(value, len(codes))
     return list(map(codes.__getitem__, column))
-
-
-def _tres_set(tres: Tres, texts: dict[str, int]) -> pb.TresSet:
-    return pb.TresSet(
-        name=_code([name for name, _ in tres], texts), count=[count for _, count in tres]
-    )
 
 
 def _unreadable(record: Unreadable) -> pb.Unreadable:
