@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from jobledger_agent.job import MAX_RAW_BYTES
 from jobledger_agent.source import SourceError
@@ -32,6 +32,13 @@ class Tail(NamedTuple):
     """What follows the last newline of a file: empty if nothing was cut off."""
 
     text: str
+
+
+class Readable(Protocol):
+    """Something that bytes come from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes; empty at the end."""
 
 
 class Dump:
@@ -95,7 +102,7 @@ class Dump:
 class CleanJson:
     """Bytes for a JSON parser: valid UTF-8 whatever Slurm wrote, no endless text."""
 
-    def __init__(self, dump: Dump) -> None:
+    def __init__(self, dump: Readable) -> None:
         self._dump = dump
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._unquoted = 0
@@ -117,7 +124,7 @@ class CleanJson:
         return self._decoder.decode(b"", final=True).encode()
 
 
-def lines(dump: Dump) -> Iterator[list[str] | LongLine | Tail]:
+def lines(dump: Readable) -> Iterator[list[str] | LongLine | Tail]:
     """The lines in blocks, decoded with surrogateescape; at last the Tail."""
     rest = b""
     while chunk := dump.read(CHUNK_BYTES):
@@ -132,7 +139,7 @@ def lines(dump: Dump) -> Iterator[list[str] | LongLine | Tail]:
     yield Tail(rest.decode("utf-8", "surrogateescape"))
 
 
-def _skip(dump: Dump, rest: bytes) -> tuple[LongLine, bytes]:
+def _skip(dump: Readable, rest: bytes) -> tuple[LongLine, bytes]:
     """Read to the end of a line that is too long; the line, and what follows it."""
     head, size = rest[:MAX_RAW_BYTES], len(rest)
     while chunk := dump.read(CHUNK_BYTES):

@@ -7,11 +7,12 @@ object with "set": false) and in whether a state is a word or a list.
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import ijson
 
 from jobledger_agent import fields
+from jobledger_agent.bytestream import Readable
 from jobledger_agent.fields import NO_VAL, NO_VAL64
 from jobledger_agent.job import ARRAY_REMAINDER, UNKNOWN, Reading, SlurmJob, set_aside
 from jobledger_agent.rows import Origin
@@ -27,13 +28,6 @@ _STEP = "jobs.item.steps.item"
 
 class Unfit(ValueError):
     """A job's object that cannot be read; its text says which part and why."""
-
-
-class Readable(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes; empty at the end."""
 
 
 class StepSums:

@@ -1,0 +1,96 @@
+"""What the live source asks for next: spans of time and what is known. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+SLACK_S = 60
+"""How far the watermark stays behind the clock: slurmdbd may commit late."""
+SLICE_S = 86_400
+"""Span of one question, in seconds."""
+LEAST_SLICE_S = 900
+"""Span below which a question is not divided further."""
+
+Run = tuple[int, int]
+"""A run of one cluster: job id and submit time."""
+
+
+class Known(NamedTuple):
+    """What is known of one cluster.
+
+    All that ended before ``watermark`` has been read (0: nothing yet); ``open``
+    are the runs last seen running or suspended, at ``open_at``.
+    """
+
+    watermark: int
+    open: frozenset[Run]
+    open_at: int
+
+
+NOTHING_KNOWN = Known(0, frozenset(), 0)
+
+
+def read_position(position: str) -> dict[str, Known]:
+    """What a stored position says, by cluster; nothing if it is not ours."""
+    try:
+        stored = json.loads(position) if position else {}
+        return {
+            str(cluster): Known(
+                int(state["watermark"]),
+                frozenset((int(job), int(submit)) for job, submit in state["open"]),
+                int(state["open_at"]),
+            )
+            for cluster, state in stored.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def write_position(known: Mapping[str, Known]) -> str:
+    """The position that says this; the same bytes for the same knowledge."""
+    plain = {
+        cluster: {**state._asdict(), "open": sorted(state.open)}
+        for cluster, state in sorted(known.items())
+    }
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def spans(known: Known, now: int, *, overlap_s: int, lookback_s: int) -> list[tuple[int, int]]:
+    """The spans of End to ask for, oldest first; the last one reaches to ``now``.
+
+    Both ends of a span belong to it, so that the borders are read twice.
+    """
+    begin = known.watermark - overlap_s if known.watermark else now - lookback_s
+    begin = max(0, min(begin, now - SLACK_S))
+    borders = [*range(begin, now, SLICE_S), now]
+    return [(a, b) for a, b in pairwise(borders) if a < b]
+
+
+def halves(span: tuple[int, int]) -> list[tuple[int, int]]:
+    """A span that was too much for one answer, in two; nothing if it is too short."""
+    begin, end = span
+    middle = (begin + end) // 2
+    return [(begin, middle), (middle, end)] if end - begin > LEAST_SLICE_S else []
+
+
+def reached(known: Known, span_end: int, now: int, *, queue_is_empty: bool) -> int:
+    """The watermark after a span has been read up to ``span_end``.
+
+    It stands still while slurmctld still holds messages for slurmdbd: what they
+    say will appear with an End in the past.
+    """
+    if not queue_is_empty:
+        return known.watermark
+    return max(known.watermark, min(span_end, now - SLACK_S))
+
+
+def complete_through(known: Mapping[str, Known], clusters: Iterable[str]) -> int:
+    """All that ended before this on every cluster has been read; 0 if unknown."""
+    return min((known.get(name, NOTHING_KNOWN).watermark for name in clusters), default=0)
+
+
+def in_batches(numbers: Iterable[int], size: int) -> list[Sequence[int]]:
+    """The numbers, each once and in order, at most ``size`` at a time."""
+    ordered = sorted(set(numbers))
+    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
