@@ -6,7 +6,7 @@ nothing after it checks a field again.
 
 import hashlib
 from collections.abc import Iterable
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -45,6 +45,15 @@ class Flag(StrEnum):
 
 PRICING_FLAGS: Final = frozenset({Flag.NO_PRICE, Flag.NO_CARD, Flag.UNKNOWN_TIER})
 """Flags that a rate card or an account can change; the others are the record's."""
+
+
+class Verdict(IntEnum):
+    """What became of one record; the numbers are those of ``usage.proto``."""
+
+    NEW = 1
+    KNOWN = 2
+    REVISED = 3
+    QUARANTINED = 4
 
 
 class RunKey(NamedTuple):
@@ -107,7 +116,8 @@ class Span(NamedTuple):
     """A stretch of time in which a run held a fixed set of resources.
 
     ``start`` is already max(Start, Submit): the row after a resize may carry the
-    original start, and its first seconds are in the row before (cases 11, 12). ``active_s`` excludes suspension, ``wall_s`` includes it.
+    original start, and its first seconds are in the row before (cases 11, 12).
+    ``active_s`` excludes suspension, ``wall_s`` includes it.
     """
 
     start: int
@@ -199,9 +209,7 @@ def content_text(record: JobRecord) -> str:
 
 def escaped(text: str) -> str:
     """Return the text with what separates fields and rows written as escapes."""
-    return (
-        text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    )
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def content_digest(content: str) -> str:

@@ -148,7 +148,7 @@ def settle(history: History) -> Settled:
         shown = history.open_run
         return Settled(shown.record, shown, measured(shown), (), ())
     if len(history.versions) == 1:
-        standing, held = list(history.versions), []
+        standing, held = list(history.versions), list[Version]()
     else:
         standing, held = _standing(history.versions)
     shown = max(standing, key=lambda version: version.rank)
@@ -243,9 +243,10 @@ def _attributed(record: JobRecord, origin: Attribution | None) -> JobRecord:
 
 def _standing(versions: Iterable[Version]) -> tuple[list[Version], list[Version]]:
     """Return the version that stands for each run, in time order, and those held."""
-    standing, held = [], []
+    standing: list[Version] = []
+    held: list[Version] = []
     for run in _runs(versions):
-        kept = []
+        kept: list[Version] = []
         for place, version in enumerate(run):
             shrunk = any(shrinks(version, earlier) for earlier in run[:place])
             (held if shrunk and version.interval else kept).append(version)

@@ -1,33 +1,15 @@
 """Who reports, how far each has come, and how many records each has delivered."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from jobledger_collector.core.reporter import Greeting, Health
 from jobledger_collector.store.engine import is_sqlite
 from jobledger_collector.store.schema import agents
 
 COUNTERS = ("records_new", "records_known", "records_revised", "records_quarantined")
-
-
-class Greeting(NamedTuple):
-    """What an agent says of itself when it connects."""
-
-    name: str
-    version: str
-    clusters: tuple[str, ...]
-    clock_skew_ms: int
-
-
-class Health(NamedTuple):
-    """What an agent says of itself while it runs; see Status in usage.proto."""
-
-    spool_records: int
-    complete_through: int
-    clock_skew_ms: int
-    source_error: str
 
 
 def greet(conn: Connection, greeting: Greeting, now_s: int) -> None:

@@ -44,9 +44,7 @@ class Bulk(Protocol):
     def insert_revisions(self, conn: Connection, rows: Sequence[Replaced]) -> None:
         """Keep rows of runs that are about to be replaced."""
 
-    def find_seen(
-        self, conn: Connection, keys: Iterable[RunKey]
-    ) -> dict[tuple[str, int, int], tuple[str, int]]:
+    def find_seen(self, conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, tuple[str, int]]:
         """Return (digest, observed) of the runs that are known."""
 
     def find_runs(self, conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
@@ -55,9 +53,7 @@ class Bulk(Protocol):
     def find_standing(self, conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
         """Return the standing charges of runs: CHARGE_COLUMNS and the invoice, locked."""
 
-    def find_last_change(
-        self, conn: Connection, keys: Iterable[RunKey]
-    ) -> dict[tuple[str, int, int], int]:
+    def find_last_change(self, conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, int]:
         """Return the highest number of a change of each run's charges, where there was one."""
 
 

@@ -32,8 +32,9 @@ COPY_CHUNK_BYTES: Final = 1024 * 1024
 
 _RUN_TAIL: Final = "\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\n"
 _CHARGE: Final = "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\n"
-# Of a run's first revision: superseded_by 0, kind 1, revision 1.
-_NEW_CHARGE: Final = "%s\t%d\t%d\t%s\t%d\t0\t1\t1\t%d\t%d\t%d\t%d\t%s\t%d\n"
+# It stands: superseded_by 0, kind 1.
+_NEW_CHARGE: Final = "%s\t%d\t%d\t%s\t%d\t0\t1\t%d\t%d\t%d\t%d\t%d\t%s\t%d\n"
+_REVISION: Final = "%s\t%d\t%d\t%d\t%s\t%d\n"
 
 _safe = lru_cache(maxsize=10_000)(escaped)
 
@@ -80,18 +81,18 @@ _OF_KEYS: Final = (
 # Locked in the order of the key, so that two collectors cannot lock each other out.
 _LOCKED: Final = " ORDER BY t.cluster, t.job_id, t.submit FOR UPDATE OF t"
 _FIND_SEEN: Final = (
-    f"SELECT {_quoted((*KEY_COLUMNS, 'digest', 'observed'), 't')}"  # noqa: S608
+    f"SELECT {_quoted((*KEY_COLUMNS, 'digest', 'observed'), 't')}"
     f"{_OF_KEYS.format(table='job_runs')}"
 )
 _FIND_RUNS: Final = (
-    f"SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}{_LOCKED}"  # noqa: S608
+    f"SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}{_LOCKED}"
 )
 _FIND_STANDING: Final = (
-    f"SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"  # noqa: S608
+    f"SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"
     f"{_OF_KEYS.format(table='charges')} WHERE t.superseded_by = 0{_LOCKED}"
 )
 _FIND_LAST_CHANGE: Final = (
-    f"SELECT {_quoted(KEY_COLUMNS, 't')}, max(t.superseded_by)"  # noqa: S608
+    f"SELECT {_quoted(KEY_COLUMNS, 't')}, max(t.superseded_by)"
     f"{_OF_KEYS.format(table='charges')} GROUP BY 1, 2, 3"
 )
 
@@ -123,8 +124,7 @@ def upsert_runs(conn: Connection, runs: Sequence[RunRow]) -> None:
 def insert_charges(conn: Connection, rows: Sequence[ChargeRow]) -> None:
     """Insert charges of any kind."""
     lines = [
-        _CHARGE
-        % (_safe(row[0]), *row[1:3], _safe(row[3]), *row[4:12], _safe(row[12]), row[13])
+        _CHARGE % (_safe(row[0]), *row[1:3], _safe(row[3]), *row[4:12], _safe(row[12]), row[13])
         for row in rows
     ]
     _copy_in(raw_cursor(conn), _COPY_CHARGES, lines)
@@ -140,22 +140,15 @@ def update_ratings(conn: Connection, rows: Sequence[tuple[str, int, int, str, st
     raw_cursor(conn).execute(_UPDATE_RATINGS, [list(column) for column in zip(*rows, strict=True)])
 
 
-def insert_revisions(
-    conn: Connection, rows: Sequence[tuple[str, int, int, int, str, int]]
-) -> None:
+def insert_revisions(conn: Connection, rows: Sequence[tuple[str, int, int, int, str, int]]) -> None:
     """Keep rows of runs that are about to be replaced."""
-    lines = [
-        "%s\t%d\t%d\t%d\t%s\t%d\n" % (_safe(row[0]), *row[1:4], escaped(row[4]), row[5])
-        for row in rows
-    ]
+    lines = [_REVISION % (_safe(row[0]), *row[1:4], escaped(row[4]), row[5]) for row in rows]
     _copy_in(raw_cursor(conn), _COPY_REVISIONS, lines)
 
 
-def find_seen(
-    conn: Connection, keys: Iterable[RunKey]
-) -> dict[tuple[str, int, int], tuple[str, int]]:
+def find_seen(conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, tuple[str, int]]:
     """Return (digest, observed) of the runs that are known."""
-    return {row[:3]: row[3:] for row in _find(conn, _FIND_SEEN, keys)}
+    return {RunKey(*row[:3]): row[3:] for row in _find(conn, _FIND_SEEN, keys)}
 
 
 def find_runs(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
@@ -168,11 +161,9 @@ def find_standing(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any
     return _find(conn, _FIND_STANDING, keys)
 
 
-def find_last_change(
-    conn: Connection, keys: Iterable[RunKey]
-) -> dict[tuple[str, int, int], int]:
+def find_last_change(conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, int]:
     """Return the highest number of a change of each run's charges, where there was one."""
-    return {row[:3]: row[3] for row in _find(conn, _FIND_LAST_CHANGE, keys)}
+    return {RunKey(*row[:3]): row[3] for row in _find(conn, _FIND_LAST_CHANGE, keys)}
 
 
 def _find(conn: Connection, statement: str, keys: Iterable[RunKey]) -> list[Any]:
@@ -204,10 +195,10 @@ def _new_charge_lines(runs: Sequence[RunRow], price_id: PriceId) -> list[str]:
     return [
         _NEW_CHARGE
         % (
-            _safe(record[0]), record[1], record[2], _safe(item), segment, segment_start,
+            _safe(record[0]), record[1], record[2], _safe(item), segment, revision, segment_start,
             NO_PRICE if price is None else price_id(price), base_units, quantity_micro,
             _safe(account), period,
         )
-        for record, _, _, _, _, _, _, account, period, charges in runs
+        for record, _, _, revision, _, _, _, account, period, charges in runs
         for item, segment, segment_start, base_units, quantity_micro, price in charges
     ]  # fmt: skip

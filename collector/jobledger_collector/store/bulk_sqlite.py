@@ -30,7 +30,7 @@ def _quoted(columns: Iterable[str], table: str = "") -> str:
 
 def _insert(verb: str, table: str, columns: Sequence[str]) -> str:
     places = ", ".join("?" * len(columns))
-    return f"{verb} INTO {table} ({_quoted(columns)}) VALUES ({places})"  # noqa: S608 - our names
+    return f"{verb} INTO {table} ({_quoted(columns)}) VALUES ({places})"
 
 
 _INSERT_RUN: Final = _insert("INSERT", "job_runs", RUN_COLUMNS)
@@ -53,18 +53,16 @@ _OF_KEYS: Final = (
     " AND t.submit = json_extract(k.value, '$[2]')"
 )
 _FIND_SEEN: Final = (
-    f"SELECT {_quoted((*KEY_COLUMNS, 'digest', 'observed'), 't')}"  # noqa: S608
+    f"SELECT {_quoted((*KEY_COLUMNS, 'digest', 'observed'), 't')}"
     f"{_OF_KEYS.format(table='job_runs')}"
 )
-_FIND_RUNS: Final = (
-    f"SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}"  # noqa: S608
-)
+_FIND_RUNS: Final = f"SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}"
 _FIND_STANDING: Final = (
-    f"SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"  # noqa: S608
+    f"SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"
     f"{_OF_KEYS.format(table='charges')} AND t.superseded_by = 0"
 )
 _FIND_LAST_CHANGE: Final = (
-    f"SELECT {_quoted(KEY_COLUMNS, 't')}, max(t.superseded_by)"  # noqa: S608
+    f"SELECT {_quoted(KEY_COLUMNS, 't')}, max(t.superseded_by)"
     f"{_OF_KEYS.format(table='charges')} GROUP BY 1, 2, 3"
 )
 
@@ -106,18 +104,14 @@ def update_ratings(conn: Connection, rows: Sequence[tuple[str, int, int, str, st
     raw_cursor(conn).executemany(_UPDATE_RATINGS, rows)
 
 
-def insert_revisions(
-    conn: Connection, rows: Sequence[tuple[str, int, int, int, str, int]]
-) -> None:
+def insert_revisions(conn: Connection, rows: Sequence[tuple[str, int, int, int, str, int]]) -> None:
     """Keep rows of runs that are about to be replaced."""
     raw_cursor(conn).executemany(_INSERT_REVISION, rows)
 
 
-def find_seen(
-    conn: Connection, keys: Iterable[RunKey]
-) -> dict[tuple[str, int, int], tuple[str, int]]:
+def find_seen(conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, tuple[str, int]]:
     """Return (digest, observed) of the runs that are known."""
-    return {row[:3]: row[3:] for row in _find(conn, _FIND_SEEN, keys)}
+    return {RunKey(*row[:3]): row[3:] for row in _find(conn, _FIND_SEEN, keys)}
 
 
 def find_runs(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
@@ -130,11 +124,9 @@ def find_standing(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any
     return _find(conn, _FIND_STANDING, keys)
 
 
-def find_last_change(
-    conn: Connection, keys: Iterable[RunKey]
-) -> dict[tuple[str, int, int], int]:
+def find_last_change(conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, int]:
     """Return the highest number of a change of each run's charges, where there was one."""
-    return {row[:3]: row[3] for row in _find(conn, _FIND_LAST_CHANGE, keys)}
+    return {RunKey(*row[:3]): row[3] for row in _find(conn, _FIND_LAST_CHANGE, keys)}
 
 
 def _new_charges(runs: Sequence[RunRow], price_id: PriceId) -> list[ChargeRow]:

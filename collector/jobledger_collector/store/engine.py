@@ -31,9 +31,7 @@ POOL_OVERFLOW: Final = 60
 POOL_WAIT_S: Final = 30
 
 _WRITING: Final = "jobledger_writing"
-_URL_HINT = (
-    "give sqlite:////path/to/jobledger.db or postgresql+psycopg2://user@host/database"
-)
+_URL_HINT = "give sqlite:////path/to/jobledger.db or postgresql+psycopg2://user@host/database"
 
 
 def open_engine(url: str) -> Engine:
@@ -123,7 +121,9 @@ def _parse(url: str) -> URL:
     try:
         return make_url(url)
     except ArgumentError as error:
-        raise DatabaseFailed(f'The database URL "{url[:40]}" cannot be read: {_URL_HINT}.') from error
+        raise DatabaseFailed(
+            f'The database URL "{url[:40]}" cannot be read: {_URL_HINT}.'
+        ) from error
 
 
 def _sqlite(url: URL) -> Engine:
@@ -179,7 +179,7 @@ def _postgres(url: URL) -> Engine:
 def _in_words(engine: Engine, error: BaseException) -> DatabaseFailed:
     said = " ".join(str(error).split()) or type(error).__name__
     where = shown_url(engine)
-    if "no such table" in said or 'relation "' in said and "does not exist" in said:
+    if "no such table" in said or ('relation "' in said and "does not exist" in said):
         return DatabaseFailed(
             f"The database {where} has no Jobledger tables ({said}):"
             " run `jobledger-collector migrate` on it."

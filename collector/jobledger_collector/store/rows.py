@@ -121,21 +121,6 @@ class StoredRun(NamedTuple):
         """Return all that is remembered of it."""
         return unpack(self.record, self.digest, self.carried)
 
-    def as_json(self) -> str:
-        """Return the row for the table of revisions: who reads it needs no code of ours."""
-        fields: dict[str, Any] = dict(
-            zip(CONTENT_COLUMNS, record_values(self.record), strict=True)
-        )
-        fields |= {
-            "observed": self.record.observed,
-            "digest": self.digest,
-            **dict(zip(Usage._fields[1:6], self.usage[1:6], strict=True)),
-            "flags": ",".join(self.flags),
-            "billing_account": self.billing_account,
-            "period": self.period,
-        }
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-
 
 _ALLOC: Final = CONTENT_COLUMNS.index("alloc_tres")
 _REQ: Final = CONTENT_COLUMNS.index("req_tres")
@@ -160,7 +145,22 @@ def stored_run(row: Sequence[Any]) -> StoredRun:
     values[_REQ] = tres_of(values[_REQ])
     values[_SLUID] = int(values[_SLUID])
     observed, revision, digest, *_, carried, flags, account, period = _derived(row)
-    record = JobRecord(*values, observed)
+    record = JobRecord._make((*values, observed))
     usage = settle(unpack(record, digest, carried)).usage if record.end else NO_USAGE
     names = tuple(flags.split(",")) if flags else ()
     return StoredRun(record, revision, digest, usage, carried, names, account, period)
+
+
+def row_json(row: RunRow) -> str:
+    """Return a run's row for the table of revisions: to read it needs no code of ours."""
+    usage = row.usage
+    fields: dict[str, Any] = dict(zip(CONTENT_COLUMNS, record_values(row.record), strict=True))
+    fields |= {
+        "observed": row.record.observed,
+        "digest": row.digest,
+        **dict(zip(Usage._fields[1:6], usage[1:6], strict=True)),
+        "flags": row.flags,
+        "billing_account": row.billing_account,
+        "period": row.period,
+    }
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

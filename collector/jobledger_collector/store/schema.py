@@ -91,7 +91,7 @@ job_runs = Table(
     _int("gpu_s"),
     _int("mem_mib_s"),
     _int("node_s"),
-    # Earlier spans that Slurm merged into this row (case 19), as JSON; "" none.
+    # What else of its history decides what comes next, as JSON (core/carried.py); "" none.
     _text("carried"),
     _text("flags"),  # comma-separated: "no_price,unknown_state,merged_run"
     _text("billing_account"),

@@ -1,0 +1,1 @@
+"""Migrations of the tables; expand first, contract a release later."""

@@ -1,0 +1,1 @@
+"""One module a migration, numbered; released ones are never changed."""

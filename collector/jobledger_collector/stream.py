@@ -1,0 +1,119 @@
+"""One agent's stream: read ahead, store in order, acknowledge what is durable.
+
+A thread of its own decodes and prices the next batch while the database works
+on the one before; the queue between them is short, so a slow database holds
+the agent back and memory stays bounded.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from jobledger_collector import clock
+from jobledger_collector.core.reporter import Health
+from jobledger_collector.ingest import Ingest, Prepared
+from jobledger_collector.metrics import Metrics
+from jobledger_collector.store import agents
+from jobledger_collector.store.engine import transaction
+from jobledger_collector.wire import Decoded, encode_ack, read_request
+
+READ_AHEAD_BATCHES: Final = 2
+POLL_S: Final = 0.25
+"""How soon a stream notices that it must stop."""
+
+log = logging.getLogger(__name__)
+
+Item = Prepared | Health | BaseException | None
+"""What the reader hands on; an exception or None (the agent is done) is the last."""
+
+
+class Stopping(Exception):
+    """The collector is stopping: what is not acknowledged will be sent again."""
+
+
+class Stream:
+    """Reads an agent's requests ahead and applies them one after the other."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        requests: Iterable[Any],
+        metrics: Metrics,
+        stopping: threading.Event,
+    ) -> None:
+        """Take over the requests that follow Hello."""
+        self._ingest = ingest
+        self._requests = requests
+        self._metrics = metrics
+        self._stopping = stopping
+        self._closed = threading.Event()
+        self._items: queue.Queue[Item] = queue.Queue(READ_AHEAD_BATCHES)
+
+    def answers(self) -> Iterator[Any]:
+        """Yield an acknowledgement for each batch, after it is durable.
+
+        Raises BatchInvalid, DatabaseFailed, or Stopping once the batch in hand
+        is done.
+        """
+        threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
+        try:
+            while (item := self._next()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                if isinstance(item, Health):
+                    self._note(item)
+                else:
+                    yield self._apply(item)
+        finally:
+            self._closed.set()
+
+    def _next(self) -> Item:
+        while True:
+            if self._stopping.is_set():
+                raise Stopping
+            try:
+                return self._items.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+
+    def _apply(self, prepared: Prepared) -> Any:  # noqa: ANN401 - a message
+        started = time.perf_counter()
+        try:
+            applied = self._ingest.apply(prepared)
+        except Exception:
+            self._metrics.refused()
+            raise
+        self._metrics.applied(applied.verdicts, time.perf_counter() - started)
+        return encode_ack(applied.number, applied.verdicts, applied.refusals)
+
+    def _note(self, health: Health) -> None:
+        with transaction(self._ingest.engine) as conn:
+            agents.note_health(conn, self._ingest.agent, health, clock.now_s())
+
+    def _read(self) -> None:
+        """Run in its own thread, until the agent or the stream is done."""
+        try:
+            expected = 1
+            for request in self._requests:
+                said = read_request(request, expected, clock.now_ms())
+                if isinstance(said, Decoded):
+                    expected += 1
+                    self._hand_on(self._ingest.prepare(said))
+                else:
+                    self._hand_on(said)
+                if self._closed.is_set():
+                    return
+            self._hand_on(None)
+        except Exception as error:  # noqa: BLE001 - raised again in the stream's own thread
+            self._hand_on(error)
+
+    def _hand_on(self, item: Item) -> None:
+        while not self._closed.is_set():
+            try:
+                self._items.put(item, timeout=POLL_S)
+            except queue.Full:
+                continue
+            return

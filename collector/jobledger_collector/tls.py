@@ -1,0 +1,65 @@
+"""What the server proves and asks with certificates; read again when files change."""
+
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from jobledger_collector.config import TlsSection
+from jobledger_collector.core.errors import ConfigInvalid
+
+MAX_PEM_BYTES: Final = 1024 * 1024
+
+
+class Certificates:
+    """The server's certificate files, watched: a renewed one needs no restart."""
+
+    def __init__(self, section: TlsSection) -> None:
+        """Read the files once; raises ConfigInvalid when one cannot be."""
+        self._section = section
+        self._stamp = self._current_stamp()
+        self._first = self._configuration()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that follow the files for as long as the server runs."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._first,
+            self._changed,  # type: ignore[arg-type]  # None is "unchanged"; the stubs miss it
+            require_client_authentication=bool(self._section.client_ca_file),
+        )
+
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return the new configuration, None while the files are as they were."""
+        try:
+            stamp = self._current_stamp()
+            if stamp == self._stamp:
+                return None
+            renewed = self._configuration()
+        except ConfigInvalid:
+            return None  # half-renewed files: the last whole pair still serves
+        self._stamp = stamp
+        return renewed
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        section = self._section
+        pair = (_read(section.key_file, "key_file"), _read(section.certificate_file, "certificate"))
+        ca = _read(section.client_ca_file, "client_ca_file") if section.client_ca_file else None
+        return grpc.ssl_server_certificate_configuration([pair], ca)
+
+    def _current_stamp(self) -> tuple[int, ...]:
+        names = (self._section.certificate_file, self._section.key_file)
+        try:
+            return tuple(Path(name).stat().st_mtime_ns for name in names)
+        except OSError as error:
+            raise ConfigInvalid(f"[tls] {error.filename}: {error.strerror}.") from error
+
+
+def _read(name: str, key: str) -> bytes:
+    try:
+        with Path(name).open("rb") as file:
+            pem = file.read(MAX_PEM_BYTES)
+    except OSError as error:
+        raise ConfigInvalid(f"Cannot read {name} ([tls] {key}): {error.strerror}.") from error
+    if b"-----BEGIN " not in pem:
+        raise ConfigInvalid(f"{name} ([tls] {key}) is not a PEM file.")
+    return pem
