@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from jobledger_collector.columns import Row
 from jobledger_collector.core.document import DocumentSettings, Seller
 from jobledger_collector.core.record import JobRecord, content_text
 from jobledger_collector.ingest import Ingest
@@ -16,7 +17,7 @@ from jobledger_collector.store.cards import load_card
 from jobledger_collector.store.engine import open_engine, transaction
 from jobledger_collector.store.handles import Engine
 from jobledger_collector.store.migrate import upgrade
-from jobledger_collector.wire import Decoded, Row
+from jobledger_collector.wire import Decoded
 
 MAHIDOL: Final = Path(__file__).parents[2] / "packaging" / "rates" / "mahidol.yaml"
 BANGKOK: Final = dt.timezone(dt.timedelta(hours=7))

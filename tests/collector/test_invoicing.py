@@ -1,5 +1,7 @@
 """Lines, tax and shares: what is printed adds up, whatever was used."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,7 +163,7 @@ def test_no_line_is_further_from_its_charges_than_half_a_minor_unit(
 
 @given(SUMS, EXPONENTS, st.randoms())
 def test_the_order_of_the_charges_does_not_matter(
-    sums: list[ChargeSum], exponent: int, random: "st.random.Random"
+    sums: list[ChargeSum], exponent: int, random: Random
 ) -> None:
     shuffled = list(sums)
     random.shuffle(shuffled)
