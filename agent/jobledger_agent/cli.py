@@ -195,8 +195,8 @@ def _once(args: argparse.Namespace) -> int:
 
 
 def _judge(outcome: "Outcome", settings: config.AgentConfig) -> int:
-    complaints = [f"{source}: {text}" for source, text in outcome.report.complaints.items()]
-    for complaint in complaints:
+    complaints = outcome.report.complaints
+    for complaint in complaints.values():
         _complain(complaint, INPUT)
     if outcome.why:
         return _complain(

@@ -96,12 +96,13 @@ def open_exclusively(path: Path, max_bytes: int, now_s: int) -> SpoolFile:
             pages = (max_bytes + SLACK_BYTES) // _pragma(connection, "page_size")
             connection.execute(f"PRAGMA max_page_count = {pages}")
         return SpoolFile(path, lock, writer, reaper, path.stat().st_ino, notice)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, SpoolError) as error:
+        if not was_ours:
+            _lock_path(path).unlink()  # no trace beside what turned out to be no spool
         lock.close()
+        if isinstance(error, SpoolError):
+            raise
         raise SpoolError(f"cannot open the spool {path}: {error}") from error
-    except SpoolError:
-        lock.close()
-        raise
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:

@@ -230,6 +230,7 @@ def test_another_programs_file_is_not_touched(path: Path, make: Callable[[Path],
     with pytest.raises(SpoolError, match=r"give spool\.path a file of its own"):
         Spool(path)
     assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_newer_format_is_refused(path: Path) -> None:
