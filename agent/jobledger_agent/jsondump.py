@@ -179,7 +179,7 @@ def job_of_json(job: Mapping[str, Json], sums: StepSums, origin: Origin) -> Slur
         job_id=_required("job_id", job.get("job_id")),
         submit=_required("time.submission", _time(time, "submission")),
         eligible=_time(time, "eligible"),
-        start=_time(time, "start"),
+        start=0 if state.name == "PENDING" and not _time(time, "end") else _start(time),
         end=_time(time, "end"),
         suspended_s=_number(time.get("suspended")) or 0,
         slurm_elapsed_s=_or(_number(time.get("elapsed")), UNKNOWN),
@@ -250,6 +250,18 @@ def _time(times: Mapping[str, Json], key: str) -> int:
     if number is not None and number > NO_VAL:
         raise Unfit(f"time.{key} is {number}")
     return number or 0
+
+
+def _start(times: Mapping[str, Json]) -> int:
+    """When the run began to hold its resources.
+
+    slurmrestd of 22.05 gives the eligible time as the start in v0.0.36 and
+    v0.0.37, but the right elapsed time: for an ended run that gives the start.
+    """
+    start, end, elapsed = _time(times, "start"), _time(times, "end"), _number(times.get("elapsed"))
+    if not end or not start or elapsed is None or start != _time(times, "eligible"):
+        return start
+    return max(1, end - (_number(times.get("suspended")) or 0) - elapsed)
 
 
 def _text(value: Json) -> str:
