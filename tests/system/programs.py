@@ -1,0 +1,90 @@
+"""The real programs as processes: started, killed and asked for their results."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+START_TIMEOUT_S = 60.0
+
+
+def free_port() -> int:
+    """Return a loopback port below the ephemeral range that nobody listens on."""
+    for port in range(21_000 + os.getpid() % 5_000, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    message = "no free port between 21000 and 32000"
+    raise RuntimeError(message)
+
+
+class Running:
+    """A program of Jobledger in a process group of its own."""
+
+    def __init__(self, module: str, *arguments: str, log: Path) -> None:
+        """Start ``python -m module arguments``; stdout and stderr go to ``log``."""
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """Kill -9 the whole process group and reap it."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def output(self) -> str:
+        """Return everything it has said so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing running."""
+        self.kill()
+
+
+def start_collector(url: str, port: int, log: Path) -> Running:
+    """Start a collector on loopback and wait until its port answers."""
+    program = Running(
+        "jobledger_collector.cli", "serve", "--db", url,
+        "--listen", f"127.0.0.1:{port}", "--metrics-listen", "127.0.0.1:0", log=log,
+    )  # fmt: skip
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return program
+        if program.process.poll() is not None:
+            break
+        time.sleep(0.05)
+    program.kill()
+    message = f"the collector did not start: {program.output()[-2000:]}"
+    raise AssertionError(message)
+
+
+def start_agent_once(port: int, spool: Path, *inputs: str, log: Path) -> Running:
+    """Start an agent that reads the inputs to their end, delivers and exits."""
+    arguments = [argument for one in inputs for argument in ("--input", one)]
+    return Running(
+        "jobledger_agent.cli", "once", "--name", "test", "--collector", f"127.0.0.1:{port}",
+        "--spool", str(spool), *arguments, log=log,
+    )  # fmt: skip
