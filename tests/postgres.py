@@ -1,0 +1,112 @@
+"""A private PostgreSQL server for tests: started once, a fresh database for each."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Self
+
+SERVERS: Final = Path("/usr/lib/postgresql")
+SYSTEM_USER: Final = "postgres"
+START_TIMEOUT_S: Final = 60
+TEMPLATE: Final = "jobledger_template"
+SETTINGS: Final = {
+    # The machine does not lose power in a test; what commits wait for is the same.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "4GB",
+    "log_min_messages": "error",
+}
+
+
+class NoServer(Exception):
+    """No PostgreSQL server is installed; says what to do."""
+
+
+def binaries() -> Path:
+    """Return the folder of the newest installed server's programs."""
+    found = sorted(SERVERS.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if not found:
+        message = (
+            f"No PostgreSQL server under {SERVERS}: apt install postgresql,"
+            " or set JOBLEDGER_SKIP_POSTGRES=1 to leave these tests out."
+        )
+        raise NoServer(message)
+    return found[-1].parent
+
+
+def free_port() -> int:
+    """Return a loopback port below the ephemeral range that nobody listens on."""
+    for _ in range(200):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    message = "no free port between 20000 and 32000"
+    raise RuntimeError(message)
+
+
+class PostgresServer:
+    """A running server; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._bin = binaries()
+        self._home = Path(tempfile.mkdtemp(prefix="jobledger-pg-"))
+        self._as: Sequence[str] = ()
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            self._as = ("runuser", "-u", SYSTEM_USER, "--")
+            shutil.chown(self._home, SYSTEM_USER)
+        self.port = free_port()
+        self._databases = 0
+
+    def __enter__(self) -> Self:
+        data = str(self._home / "data")
+        self._run("initdb", "-D", data, "-A", "trust", "-U", "jobledger", "-E", "UTF8", "-N")
+        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        self._run(
+            "pg_ctl", "-D", data, "-w", "-t", str(START_TIMEOUT_S), "-l", f"{self._home}/log",
+            "-o", f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {options}",
+            "start",
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run("pg_ctl", "-D", f"{self._home}/data", "-m", "immediate", "stop")
+        shutil.rmtree(self._home)
+
+    def url(self, database: str) -> str:
+        """Return the address of a database on this server."""
+        return f"postgresql+psycopg2://jobledger@127.0.0.1:{self.port}/{database}"
+
+    def create(self, template: str = "template1", name: str = "") -> str:
+        """Create a database like another one and return its URL."""
+        self._databases += 1
+        name = name or f"test_{self._databases}"
+        self._run("createdb", *self._address(), "-T", template, name)
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """Drop a database, whoever is still connected to it."""
+        self._run("dropdb", *self._address(), "--force", url.rpartition("/")[2])
+
+    def _address(self) -> Sequence[str]:
+        return ("-h", str(self._home), "-p", str(self.port), "-U", "jobledger")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [*self._as, str(self._bin / program), *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        )
