@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select
 
 from jobledger_collector.core.charge import NO_PRICE
 from jobledger_collector.store.schema import books, charges, invoices, job_runs, prices
@@ -129,7 +129,7 @@ class Lookups:
     currency: str
 
 
-def run_key() -> tuple[ColumnElement[Any], ...]:
+def run_key() -> tuple[Column[Any], ...]:
     """The columns that identify a run: the deterministic order of every list."""
     return (job_runs.c.cluster, job_runs.c.job_id, job_runs.c.submit)
 
@@ -156,11 +156,22 @@ def conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     )
     held = [column == value for column, value in columns if value is not None]
     if wanted.invoiced is not None:
-        on_invoice = exists().where(standing_charge_of_run(), charges.c.invoice_id.isnot(None))
-        held.append(on_invoice if wanted.invoiced else ~on_invoice)
+        held.append(_on_invoice() if wanted.invoiced else ~_on_invoice())
     if wanted.scope is not None:
         held.append(_visible(wanted.scope))
     return held
+
+
+def _on_invoice() -> ColumnElement[bool]:
+    # Under a name of its own: the query around it may join the charges too.
+    standing = charges.alias("invoiced_charges")
+    own = [standing.c[column.name] == column for column in run_key()]
+    return (
+        select(standing.c.item)
+        .where(*own, standing.c.superseded_by == 0, standing.c.invoice_id.isnot(None))
+        .correlate(job_runs)
+        .exists()
+    )
 
 
 def _visible(scope: Scope) -> ColumnElement[bool]:
