@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 from tests.slurm.conf import CLUSTER
 from tests.slurm.lab import Lab
-from tests.system.programs import Running, free_port, start_collector
+from tests.system.programs import Running, start_collector
 
 REPOSITORY = Path(__file__).parents[2]
 RATE_CARD = REPOSITORY / "packaging" / "rates" / "mahidol.yaml"
@@ -57,18 +57,18 @@ class Run(NamedTuple):
 class River:
     """One agent and one collector over one database, started and killed as wanted."""
 
-    def __init__(self, name: str, url: str, lab: Lab, folder: Path) -> None:
-        self.name = name
+    def __init__(self, url: str, port: int, lab: Lab, folder: Path) -> None:
+        self.name = url.partition(":")[0]
         self.url = url
         self.folder = folder
         self.first_seen: dict[tuple[int, int], float] = {}
-        self.port = free_port()
+        self.port = port
         self._lab = lab
         self._collector: Running | None = None
         self._agent: Running | None = None
         (folder / "agent.toml").write_text(
             AGENT_SETTINGS.format(
-                port=self.port,
+                port=port,
                 folder=folder,
                 cluster=CLUSTER,
                 slurm_conf=lab.slurm_conf,
@@ -103,6 +103,12 @@ class River:
         """Kill -9."""
         if self._agent is not None:
             self._agent.kill()
+
+    def must_run(self) -> None:
+        """Fail when one of the programs has ended by itself."""
+        for program in (self._agent, self._collector):
+            assert program is not None
+            assert program.process.poll() is None, program.output()[-3000:]
 
     def close(self) -> None:
         """Leave nothing running."""

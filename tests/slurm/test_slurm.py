@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import PostgresServer
 from tests.slurm import truth
+from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab
 from tests.slurm.river import River, Run
 from tests.slurm.truth import Row
@@ -46,13 +48,11 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def rivers(
-    lab: Lab, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+    lab: Lab, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[River, ...]]:
     folders = [tmp_path_factory.mktemp(name) for name in ("sqlite", "postgres")]
-    opened = (
-        River("sqlite", f"sqlite:///{folders[0]}/books.db", lab, folders[0]),
-        River("postgres", postgres_url, lab, folders[1]),
-    )
+    urls = (f"sqlite:///{folders[0]}/books.db", postgres_server.create())
+    opened = tuple(map(River, urls, free_ports(len(urls)), (lab, lab), folders))
     try:
         for river in opened:
             river.open()
@@ -66,6 +66,8 @@ def wait_until_seen(lab: Lab, rivers: tuple[River, ...]) -> list[Row]:
     """Wait until Slurm is idle and every ended run is in every river's books."""
     deadline = time.monotonic() + QUEUE_TIMEOUT_S + LATENCY_MAX_S
     while True:
+        for river in rivers:
+            river.must_run()
         busy = bool(lab.must("squeue", "-h").strip())
         ended = [row for row in truth.rows(lab) if row.end]
         keys = {row.key for row in ended}
