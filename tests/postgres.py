@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,6 +23,8 @@ SETTINGS: Final = {
     "max_wal_size": "4GB",
     "log_min_messages": "error",
 }
+DURABLE: Final = SETTINGS | {"fsync": "on", "full_page_writes": "on"}
+"""As in service: for measuring."""
 
 
 class NoServer(Exception):
@@ -58,7 +60,8 @@ def free_port() -> int:
 class PostgresServer:
     """A running server; use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] = SETTINGS) -> None:
+        self._settings = settings
         self._bin = binaries()
         self._home = Path(tempfile.mkdtemp(prefix="jobledger-pg-"))
         self._as: Sequence[str] = ()
@@ -71,7 +74,7 @@ class PostgresServer:
     def __enter__(self) -> Self:
         data = str(self._home / "data")
         self._run("initdb", "-D", data, "-A", "trust", "-U", "jobledger", "-E", "UTF8", "-N")
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         self._run(
             "pg_ctl", "-D", data, "-w", "-t", str(START_TIMEOUT_S), "-l", f"{self._home}/log",
             "-o", f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {options}",
@@ -82,6 +85,11 @@ class PostgresServer:
     def __exit__(self, *_: object) -> None:
         self._run("pg_ctl", "-D", f"{self._home}/data", "-m", "immediate", "stop")
         shutil.rmtree(self._home)
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        return int((self._home / "data" / "postmaster.pid").read_text().split()[0])
 
     def url(self, database: str) -> str:
         """Return the address of a database on this server."""

@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobledger_collector.admin import cli as admin
+from jobledger_collector import cli as collector_cli
+from jobledger_collector.admin import cli as admin_cli
 from tests.bench.floor import copy_rows
 from tests.bench.usage import PostgresCpu, cpu_of_ended_s
-from tests.postgres import PrivatePostgres
+from tests.postgres import DURABLE, PostgresServer
 from tests.system.bulk import write_dump
 from tests.system.programs import free_port, start_agent_once, start_collector
 
@@ -49,9 +50,9 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure_floor(server: PrivatePostgres, dump: Path, jobs: int) -> Measured:
+def measure_floor(server: PostgresServer, dump: Path, jobs: int) -> Measured:
     """COPY the dump's rows into a keyed table."""
-    url = server.new_database()
+    url = server.create()
     cpu = PostgresCpu(server.pid)
     began_cpu, own = cpu.seconds(), time.process_time()
     began = time.monotonic()
@@ -60,13 +61,13 @@ def measure_floor(server: PrivatePostgres, dump: Path, jobs: int) -> Measured:
     return Measured(jobs, wall, cpu.seconds() - began_cpu + time.process_time() - own)
 
 
-def measure_path(server: PrivatePostgres, dump: Path, jobs: int, folder: Path) -> Measured:
+def measure_path(server: PostgresServer, dump: Path, jobs: int, folder: Path) -> Measured:
     """Send the dump through the real agent and collector."""
-    url = server.new_database()
-    for command in (["rates", "load", str(CARD)],):
-        if admin.main(["--db", url, *command]) != 0:
-            message = f"jobledger {' '.join(command)} failed"
-            raise SystemExit(message)
+    url = server.create()
+    migrated = collector_cli.main(["migrate", "--db", url])
+    if migrated or admin_cli.main(["--db", url, "rates", "load", str(CARD)]):
+        message = "the database could not be prepared; see above"
+        raise SystemExit(message)
     cpu = PostgresCpu(server.pid)
     port = free_port()
     collector = start_collector(url, port, folder / "collector.log")
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=200_000, help="how many (200000)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args(argv)
-    with scratch() as folder, PrivatePostgres(folder / "postgres") as server:
+    with scratch() as folder, PostgresServer(DURABLE) as server:
         dump = folder / "dump.txt"
         write_dump(dump, args.jobs)
         floor = measure_floor(server, dump, args.jobs)
