@@ -19,7 +19,7 @@ def config(tmp_path: Path, text: str, db: str | None = None, **environ: str) -> 
 def test_all_keys(tmp_path: Path) -> None:
     text = '[database]\nurl = "sqlite:///x.db"\n' + SELLER
     text += 'name_th = "มหาวิทยาลัย"\n'
-    text += '[documents]\nseries = "MU"\nstatement_series = "ST"\ndue_days = 15\n'
+    text += '[documents]\ninvoice_series = "MU"\nstatement_series = "ST"\ndue_days = 15\n'
     read = config(tmp_path, text)
     assert read.database_url == "sqlite:///x.db"
     assert read.seller is not None
@@ -86,8 +86,8 @@ def test_a_url_with_a_password_lives_in_a_file_of_its_own(tmp_path: Path) -> Non
         ('[database]\nurl = "postgresql://[::1/x"\n', "is not a URL"),
         ('[database]\nurl_file = "/nowhere/url"\n', "Cannot read the database URL"),
         ('[seller]\nname = "U"\n', "[seller] address is missing"),
-        ('[documents]\nseries = "inv 1"\n', "1 to 8 capital letters"),
-        ('[documents]\nseries = "STM"\n', "must differ"),
+        ('[documents]\ninvoice_series = "inv 1"\n', "1 to 8 capital letters"),
+        ('[documents]\ninvoice_series = "STM"\n', "must differ"),
         ('[documents]\ndue_days = "30"\n', "must be a whole number"),
         ("[documents]\ndue_days = true\n", "must be a whole number"),
         ("[documents]\ndue_days = 9999\n", "between 0 and 365"),

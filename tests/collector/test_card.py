@@ -114,7 +114,7 @@ REFUSED = [
     ('mu: "0.25"', 'mu: "99999999999"', 15, "between 0 and"),
     ('mu: "0.25"', 'mu: "6"', 15, "above the list price"),
     ('mu: "0.25", ', "", 15, 'the key "mu" is missing'),
-    ('mu: "0.25"', 'mo: "0.25"', 15, 'did you mean "mu"'),
+    ('mu: "0.25"', 'muu: "0.25"', 15, 'did you mean "mu"'),
     ("[low, idle]", "[]", 15, "an empty list matches nothing"),
     ("[low, idle]", "[no]", 15, 'write "no" with the quotes'),
     ("[low, idle]", "[1:30]", 15, 'write "1:30" with the quotes'),

@@ -28,7 +28,7 @@ ENV_PREFIX: Final = "JOBLEDGER_"
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "database": ("url", "url_file"),
     "seller": tuple(field.name for field in dataclasses.fields(Seller)),
-    "documents": ("series", "statement_series", "due_days"),
+    "documents": tuple(field.name for field in dataclasses.fields(DocumentSettings)),
 }
 INTEGER_KEYS: Final = frozenset({("documents", "due_days")})
 
@@ -175,12 +175,12 @@ def _seller(given: Mapping[str, str | int]) -> Seller | None:
 def _documents(given: Mapping[str, str | int]) -> DocumentSettings:
     usual = DocumentSettings()
     settings = DocumentSettings(
-        invoice_series=_series(given, "series", usual.invoice_series),
+        invoice_series=_series(given, "invoice_series", usual.invoice_series),
         statement_series=_series(given, "statement_series", usual.statement_series),
         due_days=_due_days(given.get("due_days", usual.due_days)),
     )
     if settings.invoice_series == settings.statement_series:
-        raise ConfigInvalid("[documents] series and statement_series must differ")
+        raise ConfigInvalid("[documents] invoice_series and statement_series must differ")
     return settings
 
 

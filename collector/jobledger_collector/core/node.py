@@ -17,8 +17,6 @@ from jobledger_collector.core.money import parse_decimal
 
 MAX_TEXT_CHARACTERS: Final = 2_000
 """Longest text in a document: beyond any address, short of mischief."""
-NEAR: Final = 0.5
-"""How alike two words must be (0 to 1) to suggest one for the other; "mo" and "mu" are."""
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -53,7 +51,7 @@ class Node:
         known = (*required, *optional)
         for name, node in fields.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+                near = difflib.get_close_matches(name, known, n=1)
                 hint = f'did you mean "{near[0]}"?' if near else "known are " + ", ".join(known)
                 node.refuse(f"unknown key; {hint}")
         missing = [name for name in required if name not in fields]
@@ -124,7 +122,7 @@ class Node:
         """Return one of the texts that are known."""
         text = self.text()
         if text not in known:
-            near = difflib.get_close_matches(text, known, n=1, cutoff=NEAR)
+            near = difflib.get_close_matches(text, known, n=1)
             hint = f'did you mean "{near[0]}"?' if near else "known are " + ", ".join(known)
             self.refuse(f'"{text}" is not known here; {hint}')
         return text

@@ -1,0 +1,1 @@
+"""The only SQL: tables, transactions, and what is asked of them."""
