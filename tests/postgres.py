@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+import psycopg2
+
 SERVERS: Final = Path("/usr/lib/postgresql")
 SYSTEM_USER: Final = "postgres"
 START_TIMEOUT_S: Final = 60
@@ -99,15 +101,20 @@ class PostgresServer:
         """Create a database like another one and return its URL."""
         self._databases += 1
         name = name or f"test_{self._databases}"
-        self._run("createdb", *self._address(), "-T", template, name)
+        self._say(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
     def drop(self, url: str) -> None:
         """Drop a database, whoever is still connected to it."""
-        self._run("dropdb", *self._address(), "--force", url.rpartition("/")[2])
+        self._say(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
 
-    def _address(self) -> Sequence[str]:
-        return ("-h", str(self._home), "-p", str(self.port), "-U", "jobledger")
+    def _say(self, statement: str) -> None:
+        connection = psycopg2.connect(
+            host=str(self._home), port=self.port, user="jobledger", dbname="postgres"
+        )
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+        connection.close()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
