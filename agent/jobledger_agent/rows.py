@@ -156,7 +156,7 @@ class RowReader:
         if found is None:
             return [absent] * n
         column = fields.counts(found)
-        if None not in column:
+        if None not in column and max(column) < fields.NO_VAL:
             return column
         read = [fields.optional_count(text) for text in found]
         return [absent if value == UNKNOWN else value for value in read]
@@ -251,11 +251,11 @@ class RowReader:
 
     def _energy(self, columns: Sequence[Row], alloc: Column) -> Column:
         """The job's own energy: from AllocTRES, else ConsumedEnergyRaw; 0 is unknown."""
-        own = _attribute(alloc, 1)
-        if "consumedenergyraw" not in self._index:
+        own, raw = _attribute(alloc, 1), self._find(columns, "ConsumedEnergyRaw")
+        if raw is None:
             return own
-        raw = self._optional(columns, "ConsumedEnergyRaw", UNKNOWN, len(own))
-        return [a if a is None or a > 0 else r or UNKNOWN for a, r in zip(own, raw, strict=True)]
+        pairs = zip(own, raw, strict=True)
+        return [a if a is None or a > 0 else fields.count(r) or UNKNOWN for a, r in pairs]
 
     def _contradictions(self, columns: Sequence[Row], parsed: dict[str, Column]) -> list[int]:
         """Rows in which Slurm's own arithmetic does not hold."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobledger_agent.files import FileSource
-from jobledger_agent.job import SlurmJob, Unreadable
+from jobledger_agent.job import Reading, SlurmJob, Unreadable
 from jobledger_agent.source import SourceError
 
 DATA = Path(__file__).parent.parent / "data"
@@ -65,7 +65,7 @@ def row(**values: str) -> list[str]:
 
 def read(source: FileSource, position: str = "") -> Outcome:
     """All that a source yields, and what it complained of at the end."""
-    readings = []
+    readings: list[Reading] = []
     complaint = ""
     try:
         for block in source.read(position):
