@@ -6,24 +6,31 @@ A group module has ``register(subparsers)``, which adds its parser and sets
 
 import argparse
 import getpass
-import importlib
 import importlib.metadata
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
+from jobledger_collector.admin import (
+    accounts,
+    agents,
+    demo,
+    explain,
+    export,
+    invoices,
+    jobs,
+    people,
+    quarantine,
+    rates,
+)
 from jobledger_collector.admin.config import load_config, process_environment
 from jobledger_collector.admin.context import Context
 from jobledger_collector.clock import now_s
 from jobledger_collector.core.errors import CollectorError
 
-PACKAGE: Final = "jobledger_collector.admin"
 GROUPS: Final = (
-    "rates", "accounts", "invoices", "jobs", "quarantine", "explain", "export", "people",
-    "agents", "demo",
+    rates, accounts, invoices, jobs, quarantine, explain, export, people, agents, demo,
 )  # fmt: skip
 
 EPILOG: Final = """\
@@ -66,14 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--db", metavar="URL", help="database, over JOBLEDGER_DB and the file")
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (jobledger.toml)")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in _modules():
-        module.register(subparsers)
+    for group in GROUPS:
+        group.register(subparsers)
     return parser
-
-
-def _modules() -> list[ModuleType]:
-    names = [f"{PACKAGE}.{group}" for group in GROUPS]
-    return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
 
 
 def _context(args: argparse.Namespace) -> Context:

@@ -196,7 +196,8 @@ def _resolve(key: PlanKey, at_s: int, book: RateBook) -> Plan:
     items = []
     energy = None
     for meter, kind, count in _counts(sold, key.tres):
-        price = _price(card, meter, kind, key, at_s) if card else None
+        found = _price(card, meter, kind, key, at_s) if card else None
+        price = book.shared(found) if found else None
         name = f"{meter}:{kind}" if kind else str(meter)
         planned = PlannedItem(
             name,

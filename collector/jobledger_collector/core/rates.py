@@ -76,7 +76,16 @@ class RateBook:
     after the first one's start. Immutable once built.
     """
 
-    __slots__ = ("_starts", "cards", "currency", "cuts", "mentioned", "plans", "timezone")
+    __slots__ = (
+        "_prices",
+        "_starts",
+        "cards",
+        "currency",
+        "cuts",
+        "mentioned",
+        "plans",
+        "timezone",
+    )
 
     def __init__(
         self, cards: Iterable[RateCard], currency: str = "", timezone: str = "UTC"
@@ -97,11 +106,16 @@ class RateBook:
         self.timezone = timezone
         self.plans: dict[tuple[object, ...], Plan] = {}
         """What ``pricing`` resolved before; only a memory, never an input."""
+        self._prices: dict[Price, Price] = {}
 
     def at(self, epoch_s: int) -> RateCard | None:
         """Return the version in force at an instant, None before the first."""
         index = bisect_right(self._starts, epoch_s)
         return self.cards[index - 1] if index else None
+
+    def shared(self, price: Price) -> Price:
+        """Return the one object that stands for all prices equal to this one."""
+        return self._prices.setdefault(price, price)
 
     def remember(self, key: PlanKey, plan: Plan) -> None:
         """Keep a plan for the next run alike."""

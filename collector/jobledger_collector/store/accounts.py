@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from jobledger_collector.core.account_schema import parse_accounts
 from jobledger_collector.core.accounts import AccountBook, BillingAccount
-from jobledger_collector.store.cards import bump_generation, load_book
+from jobledger_collector.store.cards import bump_generation, load_book, lock_books
 from jobledger_collector.store.schema import account_map, billing_accounts
 from jobledger_collector.store.yaml_nodes import read_nodes
 
@@ -34,6 +34,7 @@ def load_accounts(conn: Connection, text: str, file: str) -> LoadedAccounts:
     invoices name them. Raises InvalidDocument, also for a tier that the newest
     rate card does not have.
     """
+    lock_books(conn)
     cards = load_book(conn).cards
     new = read_accounts(text, file, cards[-1].tiers if cards else ())
     old = load_account_book(conn)

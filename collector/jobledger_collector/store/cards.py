@@ -3,12 +3,14 @@
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import text as sql_text
 
 from jobledger_collector.core.card import RateCard
 from jobledger_collector.core.card_schema import parse_card
 from jobledger_collector.core.errors import CollectorError
 from jobledger_collector.core.node import InvalidDocument
 from jobledger_collector.core.rates import RateBook
+from jobledger_collector.store.engine import is_sqlite
 from jobledger_collector.store.schema import books, rate_cards
 from jobledger_collector.store.yaml_nodes import content_sha256, read_nodes
 
@@ -71,6 +73,7 @@ def load_card(conn: Connection, text: str, file: str, now_s: int, person: str) -
     zone or order do not fit the books.
     """
     card = read_card(text, file)
+    lock_books(conn)
     stored = stored_cards(conn)
     same = [old for old in stored if (old.card, old.version) == (card.card, card.version)]
     if same:
@@ -110,6 +113,16 @@ def read_books(conn: Connection) -> Books:
     """Return what the books are kept in; UTC and no currency before the first card."""
     row = conn.execute(select(books.c.currency, books.c.timezone, books.c.generation)).first()
     return Books(*row) if row else Books("", FIRST_TIMEZONE, 0)
+
+
+def lock_books(conn: Connection) -> None:
+    """Wait until nobody writes by the books of now, and keep others waiting.
+
+    The table is locked, not its row: PostgreSQL serves table locks in turn, but
+    would let one ingest after another share the row before a change of it.
+    """
+    if not is_sqlite(conn):  # a writer there is alone already
+        conn.execute(sql_text("LOCK TABLE books IN EXCLUSIVE MODE"))
 
 
 def bump_generation(conn: Connection) -> None:
@@ -152,5 +165,5 @@ def _fits(card: RateCard, kept: Books, stored: list[StoredCard]) -> None:
 
 __all__ = [
     "Books", "CardRefused", "InvalidDocument", "LoadedCard", "StoredCard", "bump_generation",
-    "load_book", "load_card", "read_books", "read_card", "stored_cards",
+    "load_book", "load_card", "lock_books", "read_books", "read_card", "stored_cards",
 ]  # fmt: skip
