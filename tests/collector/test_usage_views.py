@@ -5,7 +5,7 @@ from random import Random
 from typing import Final
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from jobledger_collector.core.charge import COST_SCALE
 from jobledger_collector.core.record import JobRecord
@@ -24,6 +24,7 @@ from jobledger_collector.store.usage_views import (
     totals,
 )
 from tests.collector.billing import NOVEMBER, Books, a_run, at, open_books
+from tests.postgres import TEMPLATE
 
 EVERYTHING: Final = JobFilter()
 RANDOM: Final = Random(3)
@@ -48,16 +49,26 @@ RUNS: Final = [
 ]
 
 
-@pytest.fixture
-def books(database_url: str) -> Books:
-    filled = open_books(database_url)
-    filled.ingest(*RUNS)
-    return filled
+def filled(url: str) -> Books:
+    books = open_books(url)
+    books.ingest(*RUNS)
+    return books
+
+
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
+def read_only(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The runs in one database for all tests that only read."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("views") / "jobledger.db"
+        return filled(f"sqlite:///{path}").engine
+    return filled(request.getfixturevalue("postgres_server").create(template=TEMPLATE)).engine
 
 
 @pytest.fixture
-def conn(books: Books) -> Iterator[Connection]:
-    with books.engine.connect() as opened:
+def conn(read_only: Engine) -> Iterator[Connection]:
+    with read_only.connect() as opened:
         yield opened
 
 
@@ -197,7 +208,8 @@ def test_a_link_of_another_order_is_refused(conn: Connection) -> None:
         page_jobs(conn, EVERYTHING, Sort.USER, at=Cursor(5, "alpha", 1, 1))
 
 
-def test_an_invoiced_run_shows_its_number_until_it_is_corrected(books: Books) -> None:
+def test_an_invoiced_run_shows_its_number_until_it_is_corrected(database_url: str) -> None:
+    books = filled(database_url)
     books.issue()
     with books.engine.connect() as conn:
         invoiced = list(iter_jobs(conn, JobFilter(invoiced=True)))
