@@ -128,7 +128,11 @@ class _Child:
     def __init__(self) -> None:
         self.documents = 0
         self._scratch = TemporaryDirectory(prefix="jobledger-pdf-", ignore_cleanup_errors=True)
-        self._process = _spawn(self._scratch.name)
+        try:
+            self._process = _spawn(self._scratch.name)
+        except RenderFailed:
+            self._scratch.cleanup()
+            raise
 
     def exchange(self, request: bytes) -> tuple[bool, bytes]:
         """Send one frame, return (drawn, answer). Raises RenderFailed when no answer comes."""

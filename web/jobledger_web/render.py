@@ -25,10 +25,12 @@ from typing import BinaryIO, Final, NamedTuple, Protocol, cast, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from weasyprint import CSS, HTML
+from weasyprint import Document as Composed
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import URLFetcherResponse
 
 from jobledger_web.documents.page import page_of
+from jobledger_web.documents.parts import Page
 from jobledger_web.documents.shape import DocumentUnfit, read_document
 from jobledger_web.documents.typeface import font_bytes, thai_texts
 from jobledger_web.documents.words import Language
@@ -66,19 +68,22 @@ def draw(json_document: object, language: Language) -> bytes:
     """One document as PDF bytes. Raises DocumentUnfit."""
     page = page_of(read_document(json_document), language)
     canonical = json.dumps([language, json_document], sort_keys=True).encode()
-    style = _style()
-    pdf = HTML(
-        string=_templates().get_template("document.html").render(page=page),
-        base_url="asset:/",
-        url_fetcher=Assets(),
-    ).write_pdf(
-        stylesheets=[style.sheet],
-        font_config=style.fonts,
+    pdf = compose(page).write_pdf(
         pdf_variant="pdf/ua-1",
         pdf_identifier=hashlib.sha256(canonical).digest()[:IDENTIFIER_BYTES],
         finisher=_tell_thai,
     )
     return bytes(pdf)
+
+
+def compose(page: Page) -> Composed:
+    """A page's texts laid out on sheets of A4: where each letter will stand."""
+    style = _style()
+    return HTML(
+        string=_templates().get_template("document.html").render(page=page),
+        base_url="asset:/",
+        url_fetcher=Assets(),
+    ).render(stylesheets=[style.sheet], font_config=style.fonts)
 
 
 class Assets:

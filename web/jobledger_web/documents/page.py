@@ -23,8 +23,8 @@ from jobledger_web.documents.texts import TEXTS, UNITS_TH, Texts
 from jobledger_web.documents.words import COINS, Language, amount_in_words
 
 QUANTITY_DECIMALS_MIN: Final = 2
-RUNNING_NAME_MAX_CHARS: Final = 60
-"""Characters of the seller's name in the running head of later pages."""
+RUNNING_MAX_CHARS: Final = 60
+"""Characters of one text in the running head and foot."""
 SHA256_SHOWN_CHARS: Final = 12
 """Hex digits of a rate card's checksum on the page; the document holds all."""
 
@@ -55,7 +55,8 @@ def _page(document: Document, language: Language) -> Page:
         heading=heading,
         heading_other=_heading(document, TEXTS["en"]) if language != "en" else "",
         title=f"{heading} {document['number']}",
-        running_name=_cut(seller.name, RUNNING_NAME_MAX_CHARS),
+        running_title=_cut(f"{heading} {document['number']}", RUNNING_MAX_CHARS),
+        running_name=_cut(seller.name, RUNNING_MAX_CHARS),
         number=document["number"],
         issue_date_iso=document["issue_date"],
         seller=seller,
@@ -84,7 +85,7 @@ def _page(document: Document, language: Language) -> Page:
         ),
         prices_in=texts.prices_in.format(coin),
         annex=_annex(document, language),
-        generator=document["generator"],
+        generator=_cut(document["generator"], RUNNING_MAX_CHARS),
     )
 
 

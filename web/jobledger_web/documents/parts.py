@@ -76,6 +76,7 @@ class Page(NamedTuple):
     heading_other: str
     title: str
     running_name: str
+    running_title: str
     number: str
     issue_date_iso: str
     seller: Party
