@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from jobledger_collector.core.document import Document, DocumentSettings
 from jobledger_collector.core.errors import DatabaseFailed
 from jobledger_collector.issuing import IssuingRefused, Outcome, Result, issue
+from jobledger_collector.store.accounts import load_accounts
 from jobledger_collector.store.cards import load_card
 from jobledger_collector.store.engine import open_engine, transaction
 from jobledger_collector.store.handles import Engine
@@ -23,6 +24,7 @@ from jobledger_collector.store.invoices import get_invoice, lines_add_up, list_i
 from jobledger_collector.store.migrate import upgrade
 from jobledger_collector.store.schema import charges, invoices
 from tests.collector.billing import (
+    ACCOUNTS,
     DECEMBER,
     MAHIDOL,
     NOVEMBER,
@@ -105,6 +107,19 @@ def test_below_zero_waits_for_usage_that_covers_it(books: Books) -> None:
         "INV-2027-000001",
         "8.00",
     )
+
+
+def test_each_account_pays_its_own_when_a_corrected_run_changes_hands(books: Books) -> None:
+    books.ingest(a_run(1))
+    books.issue()
+    moved = ACCOUNTS.replace("slurm: [physics]", "slurm: []").replace("[acme]", "[acme, physics]")
+    with transaction(books.engine) as conn:
+        load_accounts(conn, moved, "accounts.yaml")
+    books.ingest(a_run(1, end=a_run(1).end + 3600, observed=NOVEMBER))
+    assert [
+        (one.account, one.result.value, one.subtotal) for one in books.issue(202611, DECEMBER)
+    ] == [("acme", "issued", "108.00"), ("physics", "carried forward", "-16.00")]
+    check_books(books.engine)
 
 
 def test_what_costs_nothing_gets_a_statement_and_no_invoice_number(database_url: str) -> None:
