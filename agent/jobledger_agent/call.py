@@ -9,10 +9,10 @@ from typing import Final
 import grpc
 
 from jobledger_agent import wire
-from jobledger_agent.config import CollectorSection, bearer_token
+from jobledger_agent.config import CollectorSection
 from jobledger_agent.errors import AgentError
 from jobledger_agent.stream import Broke, Event, Welcomed
-from jobledger_agent.tls import credentials
+from jobledger_agent.tls import bearer_token, credentials
 
 MESSAGE_BYTES_MAX: Final = 4 << 20
 KEEPALIVE_MS: Final = 30_000

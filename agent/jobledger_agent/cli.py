@@ -48,6 +48,7 @@ _INPUT_OPTION: Final = re.compile(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; returns the exit code, with one sentence on stderr if not 0."""
     args = build_parser().parse_args(argv)
+    config.hush_grpc()
     try:
         return int(args.command(args))
     except config.ConfigError as error:
@@ -264,10 +265,10 @@ def _doctor(args: argparse.Namespace) -> int:
 def _check_config(args: argparse.Namespace) -> int:
     settings = config.load(args.config)
     from jobledger_agent.feed import feeds
-    from jobledger_agent.tls import credentials
+    from jobledger_agent.tls import bearer_token, credentials
 
     credentials(settings.collector)
-    config.bearer_token(settings.collector)
+    bearer_token(settings.collector)
     names = [feed.name for feed in feeds(settings)]
     if args.json:
         print(json.dumps({"ok": True, "agent": settings.agent.name, "sources": names}))

@@ -21,11 +21,6 @@ ENVIRONMENT_CONFIG: Final = "JOBLEDGER_AGENT_CONFIG"
 """Names the settings file; not a setting itself."""
 TOKEN_VARIABLE: Final = "JOBLEDGER_AGENT_COLLECTOR_TOKEN"  # noqa: S105  a name, not a secret
 SOURCES_MAX: Final = 64
-SECRET_CHARS_MIN: Final = 16
-SECRET_BYTES_MAX: Final = 4096
-PLACEHOLDERS: Final = frozenset(
-    {"", "changeme", "change-me", "change_me", "secret", "password", "token", "default", "example"}
-)
 
 
 class ConfigError(AgentError):
@@ -193,18 +188,9 @@ def supervisor(environment: Mapping[str, str] | None = None) -> Supervisor:
     )
 
 
-def bearer_token(collector: CollectorSection) -> str:
-    """Return the agent's secret, "" for none. Raises ConfigError for one that is no secret."""
-    if collector.token:
-        return _secret(collector.token, TOKEN_VARIABLE)
-    if collector.token_file is None:
-        return ""
-    try:
-        with collector.token_file.open("rb") as file:
-            text = file.read(SECRET_BYTES_MAX).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read collector.token_file: {error}") from error
-    return _secret(text, str(collector.token_file))
+def hush_grpc() -> None:
+    """Keep gRPC's own notes out of the log; must be called before grpc is imported."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -214,15 +200,6 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
         raise ConfigError(f"{address!r} is not an address: write HOST:PORT, as in 127.0.0.1:7610")
     return host, int(port)
-
-
-def _secret(text: str, where: str) -> str:
-    if text.lower() in PLACEHOLDERS or len(text) < SECRET_CHARS_MIN or not text.isprintable():
-        raise ConfigError(
-            f"{where} holds a placeholder or fewer than {SECRET_CHARS_MIN} characters, not a "
-            "secret: make one with `openssl rand -hex 32`"
-        )
-    return text
 
 
 def _check_collector(collector: CollectorSection) -> None:

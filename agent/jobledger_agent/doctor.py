@@ -6,6 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,8 +16,8 @@ from jobledger_agent import VERSION, clock, config, feed, tls, wire
 from jobledger_agent.call import greet
 from jobledger_agent.errors import AgentError
 from jobledger_agent.source import SourceError
-from jobledger_agent.spool import DISK_RESERVE_BYTES
-from jobledger_agent.spoolfile import SQLITE_VERSION
+from jobledger_agent.spool import DISK_RESERVE_BYTES, peek
+from jobledger_agent.spoolfile import SQLITE_VERSION, SpoolError
 
 GREET_S: Final = 10
 OTHERS_MAY_READ: Final = 0o077
@@ -107,7 +108,7 @@ def _disk_reserve(spool: config.SpoolSection) -> str:
 
 def _secrets(collector: config.CollectorSection) -> str:
     tls.credentials(collector)
-    config.bearer_token(collector)
+    tls.bearer_token(collector)
     for path in filter(None, (collector.key_file, collector.token_file)):
         if path.stat().st_mode & OTHERS_MAY_READ:
             raise _Sick(f"{path} can be read by others: chmod 600 {path}")
@@ -126,7 +127,8 @@ def _sources(settings: config.AgentConfig) -> Iterator[Check]:
     for section, each in zip(settings.sources, fed, strict=True):
         if isinstance(section, config.SacctSection):
             yield from _programs(section)
-        yield _check(f"source {each.name}", lambda each=each: _first_block(each))  # type: ignore[misc]
+        position = _position(settings.spool.path, each.name)
+        yield _check(f"source {each.name}", partial(_first_block, each, position))
 
 
 def _programs(section: config.SacctSection) -> Sequence[Check]:
@@ -135,13 +137,19 @@ def _programs(section: config.SacctSection) -> Sequence[Check]:
             raise _Sick(f"{path} is not there or cannot be run: install Slurm's client programs")
         return "is there"
 
-    return [_check(str(path), lambda path=path: runs(path))  # type: ignore[misc]
-            for path in (section.sacct, section.sdiag)]  # fmt: skip
+    return [_check(str(path), partial(runs, path)) for path in (section.sacct, section.sdiag)]
 
 
-def _first_block(fed: feed.Feed) -> str:
+def _position(spool: Path, source: str) -> str:
+    try:
+        return {mark.source: mark.position for mark in peek(spool)[1]}.get(source, "")
+    except SpoolError:
+        return ""
+
+
+def _first_block(fed: feed.Feed, position: str) -> str:
     """Read as far as the first block, as the agent would; nothing is stored."""
-    block = next(iter(fed.source.read("")), None)
+    block = next(iter(fed.source.read(position)), None)
     return "readable" if block is None else f"readable, {len(block.readings)} records at first"
 
 

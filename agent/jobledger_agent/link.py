@@ -9,14 +9,14 @@ import logging
 import queue
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock, wire
 from jobledger_agent.call import Call
 from jobledger_agent.config import CollectorSection, ConfigError
 from jobledger_agent.health import Health
-from jobledger_agent.spool import Spool, StoredBlock
+from jobledger_agent.spool import Spool, SpoolFull, StoredBlock
 from jobledger_agent.stream import (
     Acked,
     Broke,
@@ -145,9 +145,17 @@ class Link:
                     case _:
                         self._do(effect)
         if forget:
-            self._spool.forget(forget)
-            verdicts = {wire.verdict_name(verdict): count for verdict, count in named.items()}
-            self._health.count_verdicts(verdicts)
+            self._forget(forget, named)
+
+    def _forget(self, block_ids: Sequence[int], named: Mapping[int, int]) -> None:
+        try:
+            self._spool.forget(block_ids)
+        except SpoolFull as full:
+            # On a full disk nothing can be deleted either: they are sent again later, and known.
+            self._take([Broke(str(full))])
+            return
+        verdicts = {wire.verdict_name(verdict): count for verdict, count in named.items()}
+        self._health.count_verdicts(verdicts)
 
     def _do(self, effect: Effect) -> None:
         match effect:

@@ -12,15 +12,15 @@ from types import FrameType
 from typing import Final, NamedTuple, Protocol
 
 from jobledger_agent import VERSION, clock, metrics
-from jobledger_agent.config import AgentConfig, Supervisor, bearer_token
+from jobledger_agent.config import AgentConfig, Supervisor
 from jobledger_agent.errors import AgentError
 from jobledger_agent.feed import Feed, clusters, feeds, keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.link import Identity, Link
 from jobledger_agent.notify import Notifier
 from jobledger_agent.source import SourceError
-from jobledger_agent.spool import Spool
-from jobledger_agent.tls import credentials
+from jobledger_agent.spool import Spool, SpoolFull
+from jobledger_agent.tls import bearer_token, credentials
 
 WATCH_S: Final = 0.2
 STOP_GRACE_S: Final = 10
@@ -184,8 +184,14 @@ class Service:
                 notifier.alive()
                 ping_at_ms = now_ms + ping_ms
             if now_ms >= prune_at_ms:
-                self.spool.prune_recent()
+                self._prune()
                 prune_at_ms = now_ms + PRUNE_EVERY_MS
+
+    def _prune(self) -> None:
+        try:
+            self.spool.prune_recent()
+        except SpoolFull as full:
+            log.warning("%s; old sightings are forgotten later", full)
 
     def _finish(self, work: list[Worker]) -> None:
         """End the threads: appends first, then the stream."""

@@ -1,4 +1,4 @@
-"""Credentials of the link: TLS from files, and plaintext only where nobody can listen in."""
+"""Credentials of the link: certificates and token from files, plain text only to this machine."""
 
 import ipaddress
 from pathlib import Path
@@ -6,9 +6,14 @@ from typing import Final
 
 import grpc
 
-from jobledger_agent.config import CollectorSection, ConfigError, split_address
+from jobledger_agent.config import TOKEN_VARIABLE, CollectorSection, ConfigError, split_address
 
 PEM_BYTES_MAX: Final = 1 << 20
+SECRET_CHARS_MIN: Final = 16
+SECRET_BYTES_MAX: Final = 4096
+PLACEHOLDERS: Final = frozenset(
+    {"", "changeme", "change-me", "change_me", "secret", "password", "token", "default", "example"}
+)
 
 
 def credentials(collector: CollectorSection) -> grpc.ChannelCredentials | None:
@@ -30,6 +35,20 @@ def credentials(collector: CollectorSection) -> grpc.ChannelCredentials | None:
     )
 
 
+def bearer_token(collector: CollectorSection) -> str:
+    """Return the agent's secret, "" for none. Raises ConfigError for one that is no secret."""
+    if collector.token:
+        return _secret(collector.token, TOKEN_VARIABLE)
+    if collector.token_file is None:
+        return ""
+    try:
+        with collector.token_file.open("rb") as file:
+            text = file.read(SECRET_BYTES_MAX).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read collector.token_file: {error}") from error
+    return _secret(text, str(collector.token_file))
+
+
 def is_loopback(address: str) -> bool:
     """Whether "host:port" can only lead back to this machine."""
     host, _ = split_address(address)
@@ -39,6 +58,15 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _secret(text: str, where: str) -> str:
+    if text.lower() in PLACEHOLDERS or len(text) < SECRET_CHARS_MIN or not text.isprintable():
+        raise ConfigError(
+            f"{where} holds a placeholder or fewer than {SECRET_CHARS_MIN} characters, not a "
+            "secret: make one with `openssl rand -hex 32`"
+        )
+    return text
 
 
 def _pem(path: Path | None, key: str) -> bytes | None:

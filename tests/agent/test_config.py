@@ -15,12 +15,12 @@ from jobledger_agent.config import (
     ConfigError,
     FileSection,
     SacctSection,
-    bearer_token,
     load,
     parse,
     split_address,
     supervisor,
 )  # fmt: skip
+from jobledger_agent.tls import bearer_token
 
 EXAMPLE = Path(__file__).parents[2] / "packaging" / "agent.example.toml"
 SECRET = "4f1c2d3e4b5a69788796a5b4c3d2e1f0"

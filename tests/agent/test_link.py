@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from jobledger_agent.config import CollectorSection
 from jobledger_agent.health import Health
 from jobledger_agent.job import Unreadable
 from jobledger_agent.link import Identity, Link
-from jobledger_agent.spool import Spool
+from jobledger_agent.spool import Spool, SpoolFull
 from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook, a_job, full_ack
@@ -268,6 +268,32 @@ def test_greeting_tells_the_version_or_why_not(collector: CollectorSection) -> N
     assert greet(collector, hello, 5) == "0.0-test"
     with pytest.raises(LinkError, match="cannot be reached"):
         greet(CollectorSection(address="127.0.0.1:1"), hello, 5)
+
+
+class FullOnce(Spool):
+    """A spool whose disk is full for the first deletion."""
+
+    full = True
+
+    def forget(self, block_ids: Sequence[int]) -> None:
+        if self.full:
+            self.full = False
+            raise SpoolFull("the disk is full")
+        super().forget(block_ids)
+
+
+def test_what_cannot_be_deleted_is_sent_again(
+    notebook: Notebook, collector: CollectorSection, tmp_path: Path
+) -> None:
+    spool = FullOnce(tmp_path / "spool.db")
+    sent = fill(spool, 20)
+    delivery = Delivery(collector, spool)
+    delivery.drained()
+    delivery.stop()
+    spool.close()
+    assert len(notebook.hellos) == 2
+    assert set(notebook.jobs) == set(sent)
+    assert delivery.health.report().verdicts == {"new": 200}
 
 
 class Authority:
