@@ -1,6 +1,8 @@
 """``jobledger rates``: cards go into the books once, in order, and price what they cover."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,14 @@ def test_bad_usage_is_exit_code_2(capsys: Said) -> None:
         main(["rates"])
     assert ended.value.code == 2
     assert "ACTION" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(url: str) -> None:
+    main(["--db", url, "rates", "load", str(MAHIDOL.with_name("extended.yaml"))])
+    program = f"{sys.executable} -m jobledger_collector.admin.cli --db {url}"
+    show = f"{program} rates show extended --document"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{show} | true"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

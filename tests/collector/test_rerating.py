@@ -1,5 +1,6 @@
 """Changed books price again what is not invoiced: exactly, once, and nothing else."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
+from jobledger_collector.columns import Row
+from jobledger_collector.core.errors import CollectorError
 from jobledger_collector.core.money import format_cost
+from jobledger_collector.core.record import content_text
+from jobledger_collector.ingest import Ingest
+from jobledger_collector.rating import Rating
 from jobledger_collector.rerating import Rerated, rerate
 from jobledger_collector.store.accounts import load_accounts
 from jobledger_collector.store.books import load_books
@@ -15,6 +21,7 @@ from jobledger_collector.store.cards import load_card
 from jobledger_collector.store.engine import open_engine, reading, transaction
 from jobledger_collector.store.migrate import upgrade
 from jobledger_collector.store.schema import charges, job_runs, prices
+from jobledger_collector.wire import Decoded
 from tests.collector.billing import ACCOUNTS, MAHIDOL, NOVEMBER, Books, a_run, at, open_books
 
 Card = Callable[[str], str]
@@ -270,3 +277,30 @@ def test_a_revision_after_an_invoice_is_priced_again_but_the_invoice_is_not(book
     assert owed(books) == "8.00"  # 24 for the longer run, less 16 invoiced
     load(books, a_card())
     assert owed(books) == "44.00"  # 60 at the new price, less 16 as invoiced
+
+
+def test_runs_that_arrive_during_a_load_are_priced_by_the_new_card(books: Books) -> None:
+    """Whatever an ingest stores before or after the change, nothing keeps an old price."""
+    batches = [[a_run(25 * n + k) for k in range(25)] for n in range(30)]
+    started, failed = threading.Event(), []
+
+    def deliver() -> None:
+        try:
+            service = Ingest(books.engine, Rating(books.engine), "test")
+            for number, batch in enumerate(batches, 1):
+                rows = [Row(run, content_text(run)) for run in batch]
+                service.apply(service.prepare(Decoded(number, rows, clean=True)))
+                started.set()
+        except CollectorError as error:
+            failed.append(error)
+            raise
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    started.wait(timeout=30)
+    load(books, a_card())
+    thread.join(timeout=60)
+    assert not failed
+    versions = [row[5] for row in standing(books)]
+    assert set(versions) == {2}
+    assert len(versions) == 2 * sum(len(batch) for batch in batches)

@@ -7,6 +7,7 @@ A group module has ``register(subparsers)``, which adds its parser and sets
 import argparse
 import getpass
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,13 +52,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, with one sentence on stderr if not 0."""
     args = build_parser().parse_args(argv)
     try:
-        return int(args.run(args, _context(args)))
+        status = int(args.run(args, _context(args)))
+        sys.stdout.flush()
     except CollectorError as failure:
-        sys.stderr.write(f"jobledger: {failure}\n")
-        return failure.exit_code
+        return _fail(str(failure), failure.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was not finished was not done", CollectorError.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
+        # The reader has seen enough (`| head`); nothing may be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return status
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"jobledger: {sentence}\n")
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:
