@@ -7,10 +7,11 @@ are checked at once and no row is looked at twice.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from jobledger_collector.core.record import (
+    CACHED_TRES,
     CONTENT_FORMAT,
     UNKNOWN,
     JobRecord,
@@ -29,6 +30,7 @@ MAX_RAW_BYTES: Final = 64 * 1024
 """How much of an unreadable record is kept."""
 MAX_TRES: Final = 256
 """Kinds of resources that one run may hold."""
+NOT_IN_TRES: Final = frozenset(",= \n\t\r\0")
 MAX_BIGINT: Final = 2**63 - 1
 MAX_UINT64: Final = 2**64 - 1
 
@@ -62,6 +64,26 @@ LIMITS: Final[dict[str, tuple[int, int]]] = {
 }  # fmt: skip
 """Least and greatest value of each number, both allowed."""
 
+UNSIGNED_64: Final = frozenset({
+    "job_id", "suspended_s", "assoc_id", "reservation_id", "array_job_id", "het_job_id", "sluid",
+})  # fmt: skip
+UNSIGNED_32: Final = frozenset({"exit_code", "exit_signal", "nodes", "steps"})
+_TEXT_PLACES: Final = tuple(i for i, name in enumerate(FIELDS) if name in TEXT_FIELDS)
+_TRES_PLACES: Final = tuple(i for i, name in enumerate(FIELDS) if name in TRES_FIELDS)
+_LEAST: Final = tuple(
+    (place, LIMITS[name][0])
+    for place, name in enumerate(FIELDS)
+    if name in LIMITS and not (LIMITS[name][0] == 0 and name in UNSIGNED_64 | UNSIGNED_32)
+)
+_MOST: Final = tuple(
+    (place, LIMITS[name][1])
+    for place, name in enumerate(FIELDS)
+    if name in LIMITS
+    and name not in UNSIGNED_32
+    and (name in UNSIGNED_64 or LIMITS[name][1] < MAX_BIGINT)
+    and LIMITS[name][1] < MAX_UINT64
+)
+
 _new_record: Callable[[Iterable[Any]], JobRecord] = partial(tuple.__new__, JobRecord)
 _Columns = Sequence[Sequence[Any]]
 
@@ -71,6 +93,9 @@ class Row(NamedTuple):
 
     record: JobRecord
     content: str
+
+
+_new_row: Callable[[Iterable[Any]], Row] = partial(tuple.__new__, Row)
 
 
 class _Texts(NamedTuple):
@@ -128,40 +153,36 @@ def _bound_observed(columns: list[list[int]], now_s: int) -> None:
 
 def _sound_rows(columns: _Columns, texts: _Texts, tres_sets: _TresSets) -> list[Row]:
     """Build all rows at once, when nothing needs a second look. The hot path."""
-    plain = _looked_up(columns, texts.plain, tres_sets.plain)
-    safe = _looked_up(columns, texts.safe, tres_sets.safe)
+    plain = list(columns)
+    safe = list(columns)
+    for place in _TEXT_PLACES:
+        plain[place] = safe[place] = [texts.plain[index] for index in columns[place]]
+        if texts.safe is not texts.plain:
+            safe[place] = [texts.safe[index] for index in columns[place]]
+    for place in _TRES_PLACES:
+        plain[place] = [tres_sets.plain[index] for index in columns[place]]
+        safe[place] = [tres_sets.safe[index] for index in columns[place]]
     contents = [CONTENT_FORMAT % row for row in zip(*safe[:-1], strict=True)]
     records = map(_new_record, zip(*plain, strict=True))
-    return list(map(Row, records, contents))
-
-
-def _looked_up(
-    columns: _Columns, texts: Sequence[str], tres_sets: Sequence[Tres] | Sequence[str]
-) -> list[Iterable[Any]]:
-    return [
-        map(texts.__getitem__, column)
-        if name in TEXT_FIELDS
-        else map(tres_sets.__getitem__, column)
-        if name in TRES_FIELDS
-        else column
-        for name, column in zip(FIELDS, columns, strict=True)
-    ]
+    return list(map(_new_row, zip(records, contents, strict=True)))
 
 
 def _is_sound(columns: _Columns, texts: _Texts, tres_sets: _TresSets) -> bool:
-    """Return whether every value of every column is in bounds."""
+    """Return whether every value of every column is in bounds.
+
+    Whole columns at a time, and only the ends that the wire's types leave open.
+    """
     if texts.faults or tres_sets.faults or texts.long:
         return False
-    for name, column in zip(FIELDS, columns, strict=True):
-        if name in TEXT_FIELDS:
-            least, most = (1 if name == "cluster" else 0), len(texts.plain) - 1
-        elif name in TRES_FIELDS:
-            least, most = 0, len(tres_sets.plain) - 1
-        else:
-            least, most = LIMITS[name]
-        if min(column) < least or max(column) > most:
-            return False
-    return True
+    if min(columns[0]) < 1:  # the cluster's name
+        return False
+    last_text, last_set = len(texts.plain) - 1, len(tres_sets.plain) - 1
+    return (
+        all(max(columns[place]) <= last_text for place in _TEXT_PLACES)
+        and all(max(columns[place]) <= last_set for place in _TRES_PLACES)
+        and all(min(columns[place]) >= least for place, least in _LEAST)
+        and all(max(columns[place]) <= most for place, most in _MOST)
+    )
 
 
 def _careful_rows(
@@ -234,26 +255,44 @@ def _read_texts(texts: Sequence[str]) -> _Texts:
 
 def _read_tres_sets(sets: Iterable[tuple[list[int], list[int]]], texts: _Texts) -> _TresSets:
     plain: list[Tres] = []
+    safe: list[str] = []
     faults = {}
+    words = texts.plain
     for index, (names, counts) in enumerate(sets):
-        fault = _tres_fault(names, counts, texts)
-        if fault:
-            faults[index] = fault
-        found = () if fault else zip(map(texts.plain.__getitem__, names), counts, strict=True)
-        plain.append(tuple(sorted(found)))
-    return _TresSets(plain, [escaped(tres_text(tres)) for tres in plain], faults)
+        if names and max(names) >= len(words):
+            found = _Allocation((), "", "names a resource that is not in the batch's dictionary")
+        else:
+            found = _allocation(tuple([words[name] for name in names]), tuple(counts))
+        plain.append(found.tres)
+        safe.append(found.safe)
+        if found.fault:
+            faults[index] = found.fault
+    return _TresSets(plain, safe, faults)
 
 
-def _tres_fault(names: list[int], counts: list[int], texts: _Texts) -> str:
+class _Allocation(NamedTuple):
+    tres: Tres
+    safe: str
+    fault: str
+
+
+@lru_cache(maxsize=CACHED_TRES)
+def _allocation(names: tuple[str, ...], counts: tuple[int, ...]) -> _Allocation:
+    """Return an allocation and its text, or what is wrong with it; clusters see few."""
+    fault = _tres_fault(names, counts)
+    if fault:
+        return _Allocation((), "", fault)
+    tres = tuple(sorted(zip(names, counts, strict=True)))
+    return _Allocation(tres, escaped(tres_text(tres)), "")
+
+
+def _tres_fault(names: tuple[str, ...], counts: tuple[int, ...]) -> str:
     if len(names) != len(counts) or len(names) > MAX_TRES:
         return f"has {len(names)} names for {len(counts)} counts (at most {MAX_TRES})"
-    if any(index >= len(texts.plain) for index in names):
-        return "names a resource that is not in the batch's dictionary"
-    found = [texts.plain[index] for index in names]
-    if len(set(found)) != len(found):
+    if len(set(names)) != len(names):
         return "names a resource twice"
-    for index, name in zip(names, found, strict=True):
-        if not name or index in texts.faults or index in texts.long or set(name) & set(",= \n\t"):
+    for name in names:
+        if not name or len(name) > MAX_KEY_CHARS or not NOT_IN_TRES.isdisjoint(name):
             return f"holds {name[:MAX_KEY_CHARS]!r}, which is not the name of a resource"
     if max(counts, default=0) > MAX_COUNT:
         return f"counts {max(counts)} of a resource, more than any cluster has"

@@ -78,21 +78,27 @@ _OF_KEYS: Final = (
     " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS k (c, j, s) JOIN {table} AS t"
     " ON t.cluster = k.c AND t.job_id = k.j AND t.submit = k.s"
 )
+# A batch is a few keys of a large table, whatever the planner guesses before the
+# table was first analysed: by index, key by key.
+_BY_INDEX: Final = (
+    "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;"
+    " SET LOCAL enable_seqscan = off; "
+)
 # Locked in the order of the key, so that two collectors cannot lock each other out.
 _LOCKED: Final = " ORDER BY t.cluster, t.job_id, t.submit FOR UPDATE OF t"
 _FIND_SEEN: Final = (
-    f"SELECT {_quoted((*KEY_COLUMNS, 'digest', 'observed'), 't')}"
+    f"{_BY_INDEX}SELECT {_quoted((*KEY_COLUMNS, 'digest', 'observed'), 't')}"
     f"{_OF_KEYS.format(table='job_runs')}"
 )
 _FIND_RUNS: Final = (
-    f"SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}{_LOCKED}"
+    f"{_BY_INDEX}SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}{_LOCKED}"
 )
 _FIND_STANDING: Final = (
-    f"SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"
+    f"{_BY_INDEX}SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"
     f"{_OF_KEYS.format(table='charges')} WHERE t.superseded_by = 0{_LOCKED}"
 )
 _FIND_LAST_CHANGE: Final = (
-    f"SELECT {_quoted(KEY_COLUMNS, 't')}, max(t.superseded_by)"
+    f"{_BY_INDEX}SELECT {_quoted(KEY_COLUMNS, 't')}, max(t.superseded_by)"
     f"{_OF_KEYS.format(table='charges')} GROUP BY 1, 2, 3"
 )
 
