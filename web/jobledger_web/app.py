@@ -11,7 +11,7 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from jobledger_collector.core.errors import DatabaseFailed
-from jobledger_web import charts, database, fences, language, sessions
+from jobledger_web import __version__, charts, database, fences, language, sessions
 from jobledger_web.access import Permission, public, refuse_unguarded
 from jobledger_web.config import WebConfig
 from jobledger_web.health import views as health
@@ -72,6 +72,7 @@ def _page() -> dict[str, Any]:
             for endpoint, label, permission in NAVIGATION
             if viewer is not None and viewer.may(permission)
         ],
+        "version": __version__,
         "csrf_field": _csrf_field,
         "language": language.chosen(),
         "languages": language.NAMES,

@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     overrides = {"web.listen": options.listen} if options.listen else {}
     if options.db:
         overrides["database.url"] = options.db
@@ -83,13 +84,13 @@ def _serve(config: WebConfig) -> int:
     """Serve until SIGTERM or SIGINT. Raises DatabaseFailed when the books cannot be read."""
     import waitress
 
-    from jobledger_collector.store.engine import open_engine, reading
-    from jobledger_collector.store.operations_views import is_reachable
+    from jobledger_collector.store.engine import open_engine
+    from jobledger_collector.store.migrate import require_current
     from jobledger_web.app import create_app
+    from jobledger_web.fences import MAX_BODY_BYTES
 
     engine = open_engine(config.database_url)
-    with reading(engine) as conn:
-        is_reachable(conn)
+    require_current(engine)
     engine.dispose()
     try:
         server = waitress.create_server(
@@ -100,6 +101,7 @@ def _serve(config: WebConfig) -> int:
             connection_limit=CONNECTIONS_MAX,
             channel_timeout=CHANNEL_TIMEOUT_S,
             max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=4 * MAX_BODY_BYTES,
             clear_untrusted_proxy_headers=False,  # ours to judge, by network: proxies.py
             ident=None,
         )

@@ -1,8 +1,9 @@
 """Connections to the books: the one place where the web opens a transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from flask import Flask, current_app, g
 
@@ -13,7 +14,7 @@ from jobledger_collector.store.operations_views import is_reachable
 from jobledger_web.config import WebConfig
 
 __all__ = [
-    "Connection", "Site", "attach", "is_ready", "reading", "settings", "site", "writing",
+    "Connection", "Site", "attach", "is_ready", "reading", "reading_later", "settings", "site", "writing",
 ]  # fmt: skip
 
 _SITE = "jobledger"
@@ -46,6 +47,11 @@ def settings() -> WebConfig:
 def reading() -> AbstractContextManager[Connection]:
     """A transaction that only reads: one moment of the books for everything in it."""
     return store.reading(site().engine)
+
+
+def reading_later() -> Callable[[], AbstractContextManager[Connection]]:
+    """What ``reading`` does, for when the request is over and its answer is still written."""
+    return partial(store.reading, site().engine)
 
 
 @contextmanager

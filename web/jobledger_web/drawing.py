@@ -2,13 +2,15 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from flask import abort
 
 from jobledger_collector.pdf import render_pdf
 from jobledger_collector.store.invoices import Invoice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DRAWN_AT_ONCE: Final = 2
 WAIT_S: Final = 45

@@ -20,7 +20,7 @@ from jobledger_web.access import Public, policy_of
 MAX_BODY_BYTES: Final = 16 * 1024
 """Largest form: a login or a password change is far smaller."""
 MAX_FIELDS: Final = 32
-MAX_FIELD_CHARACTERS: Final = 1024
+MAX_FIELD_CHARACTERS: Final = 2048
 MAX_URL_BYTES: Final = 8 * 1024
 HSTS_S: Final = 2 * 365 * 24 * 3600
 STATIC_MAX_AGE_S: Final = 24 * 3600
@@ -136,7 +136,10 @@ def _looks_like_visit(value: str) -> bool:
 
 
 def refuse_forgery() -> None:
-    """Answer 400 to a change whose form is not ours; runs before anything looks at it."""
+    """Answer 400 to a change whose form is not ours, 401 where nobody is signed in any more.
+
+    Runs before anything looks at what the form asks for.
+    """
     if request.method in SAFE_METHODS:
         return
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
@@ -144,6 +147,8 @@ def refuse_forgery() -> None:
     session = g.get("session")
     if session is not None:
         expected = session.csrf
+    elif not is_public():
+        abort(401)  # the session ended meanwhile: say so, and do nothing
     else:
         visit = request.cookies.get(visit_cookie(), "")
         if not _looks_like_visit(visit):

@@ -5,9 +5,10 @@ to the digits that are shown, half up, and it never leaves the page.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, localcontext
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from babel import Locale
@@ -29,7 +30,8 @@ JOB_COST_EXTRA_DIGITS: Final = 2
 DASH: Final = "–"
 
 
-class Formats(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Formats:
     """How one page writes things: its language and the books' time zone and currency."""
 
     locale: Locale

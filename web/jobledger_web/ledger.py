@@ -96,7 +96,8 @@ class Ledger:
         halves = run_views.half_hour_costs(self._conn, self._own(wanted), start)
         for half_hour, cost_e14 in halves.items():
             instant = datetime.fromtimestamp(start + half_hour * run_views.HALF_HOUR_S, UTC)
-            costs[instant.astimezone(local).date()] += cost_e14
+            day = instant.astimezone(local).date()
+            costs[day] = costs.get(day, 0) + cost_e14
         return [DayCost(day, cost) for day, cost in costs.items()]
 
     def run(self, cluster: str, job_id: int, submit: int) -> RunDetail | None:

@@ -141,9 +141,8 @@ def quarantine_page(
         select(*columns).where(*wanted).order_by(order).limit(QUARANTINE_PAGE_ROWS + 1)
     ).all()
     more = len(found) > QUARANTINE_PAGE_ROWS
-    rows = [
-        QuarantineRow(*row[:5], bytes(row[5]), *row[6:]) for row in found[:QUARANTINE_PAGE_ROWS]
-    ]
+    rows = [QuarantineRow(*row) for row in found[:QUARANTINE_PAGE_ROWS]]
+    rows = [row._replace(raw=bytes(row.raw)) for row in rows]  # psycopg2 gives a memoryview
     if backward:
         rows.reverse()
     has_next, has_previous = (True, more) if backward else (more, older_than is not None)

@@ -32,8 +32,6 @@ log = logging.getLogger("jobledger_web")
 PASSWORD_CHECKS: Final = threading.BoundedSemaphore(2)
 """Passwords checked at one time: each takes tens of MiB and tens of milliseconds."""
 CHECK_WAIT_S: Final = 10
-LEAST_PASSWORD: Final = 12
-"""Characters of a password that a person chooses."""
 
 
 @area.get("/login")
@@ -116,7 +114,7 @@ def logout() -> BaseResponse:
 @requires(Permission.SELF)
 def password() -> str:
     """The form to change one's own password."""
-    return render_template("login/password.html", least=LEAST_PASSWORD, done="done" in request.args)
+    return _password_form(done="done" in request.args)
 
 
 @area.post("/password", endpoint="change_password")
@@ -128,13 +126,17 @@ def change_password() -> BaseResponse:
     with writing() as conn:
         is_admitted = throttle.admit(conn, name, address, now)
     if not is_admitted:
-        return make_response(_again(gettext("Too many attempts. Try again later.")), 429)
+        return make_response(
+            _password_form(problem=gettext("Too many attempts. Try again later.")), 429
+        )
     current, new = request.form.get("current", ""), request.form.get("new", "")
     if not _is_right(name, current):
-        return make_response(_again(gettext("The current password is not right.")), 400)
+        return make_response(
+            _password_form(problem=gettext("The current password is not right.")), 400
+        )
     problem = _weakness(new, request.form.get("again", ""), current, name)
     if problem:
-        return make_response(_again(problem), 400)
+        return make_response(_password_form(problem=problem), 400)
     with writing() as conn:
         throttle.welcome(conn, name, address, now)
         people.set_password(conn, name, new, must_change=False)
@@ -145,18 +147,19 @@ def change_password() -> BaseResponse:
     return response
 
 
-def _again(problem: str) -> str:
-    return render_template("login/password.html", least=LEAST_PASSWORD, problem=problem)
+def _password_form(*, problem: str = "", done: bool = False) -> str:
+    least = people.MIN_PASSWORD_CHARACTERS
+    return render_template("login/password.html", least=least, problem=problem, done=done)
 
 
 def _weakness(new: str, again: str, current: str, name: str) -> str:
     if new != again:
         return gettext("The two new passwords are not the same.")
-    if len(new) < LEAST_PASSWORD:
-        return gettext("The new password is too short.")
     if new == current:
         return gettext("The new password is the old one.")
-    if name.casefold() in new.casefold() or len(set(new)) < LEAST_PASSWORD // 3:
+    if len(new) < people.MIN_PASSWORD_CHARACTERS:
+        return gettext("The new password is too short.")
+    if people.weakness(new, name):
         return gettext("The new password is too easy to guess.")
     return ""
 

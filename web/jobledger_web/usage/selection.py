@@ -1,12 +1,14 @@
 """The query string of the usage page <-> a typed selection of jobs."""
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flask import abort, request
-from werkzeug.datastructures import MultiDict
 
 from jobledger_collector.core.periods import OPEN, parse_period
 from jobledger_collector.store.usage_views import Cursor, JobFilter, Sort
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
 
 STATES: Final = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",

@@ -72,7 +72,7 @@ def _times(run: Mapping[str, Any], fmt: Formats) -> Iterator[str]:
 def _resources(run: Mapping[str, Any]) -> Iterator[str]:
     if run["alloc_tres"]:
         yield gettext("It held %(tres)s.", tres=tres_text(run["alloc_tres"]))
-    if run["billing_account"]:
+    if run["billing_account"] and run["billing_account"] != run["account"]:
         yield gettext(
             "It ran under the Slurm account %(account)s, which %(payer)s pays for.",
             account=run["account"] or "–",
@@ -115,7 +115,10 @@ def _flags(run: Mapping[str, Any]) -> Iterator[str]:
 
 def tres_text(canonical: str) -> str:
     """``cpu=2,gres/gpu:a100=1,mem=4000`` as a person says it."""
-    return ", ".join(_resource(part) for part in canonical.split(","))
+    parts = canonical.split(",")
+    if any(part.startswith("gres/gpu:") for part in parts):
+        parts = [part for part in parts if not part.startswith("gres/gpu=")]  # their sum
+    return ", ".join(_resource(part) for part in parts)
 
 
 def _resource(part: str) -> str:
@@ -128,6 +131,8 @@ def _resource(part: str) -> str:
             return ngettext("%(num)s node", "%(num)s nodes", number)
         case "mem":
             return gettext("%(count)s MiB of memory", count=f"{number:,}")
+        case "billing":
+            return ngettext("%(num)s billing unit", "%(num)s billing units", number)
         case "gres/gpu":
             return ngettext("%(num)s GPU", "%(num)s GPUs", number)
     if name.startswith("gres/gpu:"):
