@@ -1,6 +1,5 @@
 """One call of Report on a channel of its own: channel options, reader, sentences."""
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -32,8 +31,6 @@ CHANNEL_OPTIONS: Final = (
     # Records of who computed what do not pass through a proxy that a shell profile names.
     ("grpc.enable_http_proxy", 0),
 )
-
-log = logging.getLogger(__name__)
 
 
 class LinkError(AgentError):
@@ -77,12 +74,6 @@ class Call:
             for message in self._rpc:
                 answer = wire.answer(message)
                 self.collector_version = answer.version or self.collector_version
-                if answer.refusals:
-                    log.warning(
-                        "the collector put %d records into quarantine; its operators see why with "
-                        "`jobledger quarantine`",
-                        len(answer.refusals),
-                    )
                 self._hear(self, answer.event)
         except wire.BadAnswer as error:
             reason = str(error)

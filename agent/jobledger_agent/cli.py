@@ -147,7 +147,6 @@ def _settings(args: argparse.Namespace) -> config.AgentConfig:
     if args.name:
         settings = _over(settings, "agent", name=args.name)
     if args.collector:
-        config.split_address(args.collector)
         settings = _over(settings, "collector", address=args.collector)
     if args.spool:
         settings = _over(settings, "spool", path=args.spool)
@@ -157,7 +156,7 @@ def _settings(args: argparse.Namespace) -> config.AgentConfig:
         settings = dataclasses.replace(settings, sources=tuple(args.input))
     if not settings.sources:
         raise config.ConfigError("there is no source: add a [[source]] or give --input FILE")
-    return settings
+    return config.checked(settings)
 
 
 def _over(settings: config.AgentConfig, section: str, **values: object) -> config.AgentConfig:

@@ -21,6 +21,7 @@ ENVIRONMENT_CONFIG: Final = "JOBLEDGER_AGENT_CONFIG"
 """Names the settings file; not a setting itself."""
 TOKEN_VARIABLE: Final = "JOBLEDGER_AGENT_COLLECTOR_TOKEN"  # noqa: S105  a name, not a secret
 SOURCES_MAX: Final = 64
+NAME_CHARS_MAX: Final = 200
 
 
 class ConfigError(AgentError):
@@ -171,9 +172,24 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str], where: st
         for name in _SECTIONS
     }
     config = AgentConfig(**sections, sources=_sources(document.get("source", []), where))
-    _check_collector(config.collector)
-    if not config.agent.name.strip():
-        raise ConfigError(f"{where}: agent.name is empty: give the agent a name of its own")
+    return checked(config)
+
+
+def checked(config: AgentConfig) -> AgentConfig:
+    """Return the settings if they fit together. Raises ConfigError."""
+    collector, name = config.collector, config.agent.name
+    if not name.strip() or not name.isprintable() or len(name) > NAME_CHARS_MAX:
+        raise ConfigError(
+            f"agent.name {name[:NAME_CHARS_MAX]!r} is empty, too long or not printable: give the "
+            "agent a name of its own"
+        )
+    split_address(collector.address)
+    if config.metrics.listen:
+        split_address(config.metrics.listen)
+    if bool(collector.cert_file) != bool(collector.key_file):
+        raise ConfigError("collector.cert_file and collector.key_file belong together: set both")
+    if collector.token and collector.token_file:
+        raise ConfigError(f"set collector.token_file or {TOKEN_VARIABLE}, not both")
     return config
 
 
@@ -200,14 +216,6 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
         raise ConfigError(f"{address!r} is not an address: write HOST:PORT, as in 127.0.0.1:7610")
     return host, int(port)
-
-
-def _check_collector(collector: CollectorSection) -> None:
-    split_address(collector.address)
-    if bool(collector.cert_file) != bool(collector.key_file):
-        raise ConfigError("collector.cert_file and collector.key_file belong together: set both")
-    if collector.token and collector.token_file:
-        raise ConfigError(f"set collector.token_file or {TOKEN_VARIABLE}, not both")
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:

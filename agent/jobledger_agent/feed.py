@@ -67,6 +67,8 @@ def read_through(feed: Feed, spool: Spool, health: Health, stored: Callable[[], 
         if not _store(feed, block, spool, health, stop):
             return
         stored()
+        if stop.is_set():
+            return
     health.source_went_well(feed.name, clock.now_s())
 
 

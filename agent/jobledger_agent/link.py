@@ -72,6 +72,7 @@ class Link:
         self._stream: Call | None = None
         self._fetched: dict[int, bytes] = {}
         self._status_due_ms = 0
+        self._quarantined = 0
         self._stop_by_ms: int | None = None
         self.alive_at_ms = clock.monotonic_ms()
 
@@ -92,6 +93,7 @@ class Link:
                 self._take([*self._next_events(), Tick()])
                 self._say_status()
         finally:
+            self._tell_of_quarantine()
             if self._stream:
                 self._stream.end()
 
@@ -156,6 +158,7 @@ class Link:
             return
         verdicts = {wire.verdict_name(verdict): count for verdict, count in named.items()}
         self._health.count_verdicts(verdicts)
+        self._quarantined += verdicts.get(wire.QUARANTINED, 0)
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -208,3 +211,13 @@ class Link:
             error = self._health.report().source_error
             through = self._complete_through()
             self._stream.send(wire.status(records, through, clock.now_ms(), error))
+            self._tell_of_quarantine()
+
+    def _tell_of_quarantine(self) -> None:
+        """Say now and then, not for each batch, that records were put aside."""
+        if self._quarantined:
+            log.warning(
+                "the collector put %d records into quarantine; `jobledger quarantine` says why",
+                self._quarantined,
+            )
+        self._quarantined = 0

@@ -43,19 +43,11 @@ class Encoded(NamedTuple):
     unreadable: int
 
 
-class Refused(NamedTuple):
-    """A record that the collector put into quarantine, and why."""
-
-    position: int
-    reason: str
-
-
 class Answer(NamedTuple):
-    """What a collector said: the event for the Sender and what to tell people."""
+    """What a collector said: the event for the Sender, and its version with a Welcome."""
 
     event: Welcomed | Acked
     version: str
-    refusals: tuple[Refused, ...]
 
 
 class BadAnswer(Exception):
@@ -92,7 +84,12 @@ def request(number: int, payload: bytes) -> bytes:
 
 def hello(agent: str, version: str, clusters: Sequence[str], clock_ms: int) -> bytes:
     """Return the first message of a stream; ``clock_ms`` since the epoch."""
-    body = pb.Hello(agent=agent, version=version, clusters=clusters, clock_ms=clock_ms)
+    body = pb.Hello(
+        agent=_wire_text(agent),
+        version=version,
+        clusters=[_wire_text(cluster) for cluster in clusters],
+        clock_ms=clock_ms,
+    )
     return pb.ReportRequest(hello=body).SerializeToString()
 
 
@@ -116,12 +113,13 @@ def answer(message: bytes) -> Answer:
     if response.HasField("welcome"):
         welcome = response.welcome
         event = Welcomed(welcome.window_batches, welcome.max_batch_records, welcome.max_batch_bytes)
-        return Answer(event, welcome.version, ())
+        return Answer(event, welcome.version)
     if response.HasField("ack"):
-        ack = response.ack
-        refusals = tuple(Refused(refusal.index, refusal.reason) for refusal in ack.refusals)
-        return Answer(Acked(ack.number, tuple(ack.verdicts)), "", refusals)
+        return Answer(Acked(response.ack.number, tuple(response.ack.verdicts)), "")
     raise BadAnswer("the collector's answer is empty, or newer than this agent understands")
+
+
+QUARANTINED: Final = "quarantined"
 
 
 def verdict_name(verdict: int) -> str:

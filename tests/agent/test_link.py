@@ -218,15 +218,18 @@ def test_the_window_bounds_what_is_in_flight(
     delivery.drained()
 
 
-def test_quarantined_records_leave_the_spool_too(
-    notebook: Notebook, collector: CollectorSection, spool: Spool, deliver: Deliver
-) -> None:
+def test_quarantined_records_leave_the_spool_too_and_people_are_told(
+    notebook: Notebook, collector: CollectorSection, spool: Spool, deliver: Deliver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     bad = Unreadable("alpha", "dump:7", "End is no time", b"1|x|", 4)
     spool.append("file:test", wire.encode([a_job(1), bad]), "1", 0)
     delivery = deliver(collector)
     delivery.drained()
     assert delivery.health.report().verdicts == {"new": 1, "quarantined": 1}
     assert notebook.unreadable == 1
+    delivery.stop()
+    assert "put 1 records into quarantine" in caplog.text
 
 
 def test_the_collectors_operators_are_told_how_the_agent_is(

@@ -214,6 +214,13 @@ def test_a_paused_source_can_be_stopped(spool: Spool) -> None:
     until(lambda: reader.is_done, within_s=3)
 
 
+def test_a_long_reading_stops_after_the_block_in_hand(spool: Spool) -> None:
+    stop = threading.Event()
+    feed = Feed("f", Script([[a_job(n)] for n in range(50)]), 1, is_live=False)
+    read_through(feed, spool, Health(), stop.set, stop)
+    assert (waiting(spool), spool.position("f")) == (1, "1")
+
+
 def test_a_source_that_fails_is_asked_again_and_told_of_once(
     spool: Spool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -308,6 +308,30 @@ def test_kill_9_at_any_moment_loses_no_confirmed_block(path: Path) -> None:
     assert confirmed > 12
 
 
+def test_a_log_cut_at_any_byte_is_a_whole_number_of_transactions(path: Path) -> None:
+    spool = Spool(path)
+    for number in range(1, 13):
+        spool.append("s", [block(b"%d" % number, 1)], str(number), number, [seen(number)])
+    whole, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    spool.close()
+    positions = []
+    for cut in [*range(0, len(log), 4099 // 3), len(log)]:
+        copy = path.with_name("copy.db")
+        for file in path.parent.glob("copy.db*"):
+            file.unlink()
+        copy.write_bytes(whole)
+        Path(f"{copy}-wal").write_bytes(log[:cut])
+        reopened = Spool(copy)
+        position = int(reopened.position("s") or 0)
+        assert [int(each.payload) for each in reopened.head(0, 99)] == [*range(1, position + 1)]
+        assert reopened.unseen([seen(position + 1)]) == [True]
+        assert position == 0 or reopened.unseen([seen(position)]) == [False]
+        positions.append(position)
+        reopened.close()
+    assert positions == sorted(positions)
+    assert set(positions) == set(range(13))
+
+
 class SpoolMachine(RuleBasedStateMachine):
     """Any order of appends, acknowledgements and restarts, against a plain list."""
 
