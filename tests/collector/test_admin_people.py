@@ -134,6 +134,8 @@ def test_what_cannot_be_done_is_one_sentence(
         ("short", "at least 12"),
         ("x" * 1_001, "at most 1000"),
         ("aaaaaaaaaaaaaaa", "repeats"),
+        ("ChangeMe12345", "first thing to be guessed"),
+        ("passwordpassword", "first thing to be guessed"),
         ("my-Alice-password", "must not contain the login"),
         (GOOD, ""),
     ],

@@ -18,6 +18,8 @@ ROLES: Final = ("admin", "finance", "member")
 MIN_PASSWORD_CHARACTERS: Final = 12
 MAX_PASSWORD_CHARACTERS: Final = 1_000
 """Longer ones would only cost time to hash."""
+PLACEHOLDERS: Final = ("changeme", "password", "secret", "letmein", "qwerty", "123456")
+"""What people put where a password should be."""
 
 
 class Person(NamedTuple):
@@ -109,7 +111,11 @@ def weakness(password: str, login: str) -> str:
         return f"a password has at most {MAX_PASSWORD_CHARACTERS} characters"
     if len(set(password)) < MIN_PASSWORD_CHARACTERS // 3:
         return "this password repeats so few characters that it would be guessed"
-    if login and login.casefold() in password.casefold():
+    folded = password.casefold()
+    for placeholder in PLACEHOLDERS:
+        if len(folded.replace(placeholder, "")) < MIN_PASSWORD_CHARACTERS // 2:
+            return f'"{placeholder}" with a little around it is the first thing to be guessed'
+    if login and login.casefold() in folded:
         return "a password must not contain the login"
     return ""
 
