@@ -81,23 +81,27 @@ def cancel_running(lab: Lab, user: str) -> None:
 
 def requeue(lab: Lab, user: str) -> None:
     """Two runs under one job id, each with its own submit time, each paid."""
-    job = submit(lab, user, "--requeue", "--job-name=requeued", script="sleep 3")
+    first_long = 'if [ -n "$SLURM_RESTART_COUNT" ]; then sleep 2; else sleep 300; fi'
+    job = submit(lab, user, "--requeue", "--job-name=requeued", script=first_long)
     wait_for_state(lab, job, "RUNNING")
     time.sleep(1.5)
     lab.must("scontrol", "requeue", job)
     # Slurm holds a requeued job back for two minutes, from some moment after the
     # command; nobody waits for that here.
     deadline = time.monotonic() + RUNNING_TIMEOUT_S
-    while "RUNNING" not in lab.must("squeue", "-h", "-j", job, "-o", "%T"):
+    line = "BeginTime"
+    while line and "RUNNING" not in line:
         if time.monotonic() > deadline:
-            raise LabError(f"job {job} did not start again after its requeue")
-        lab.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+            raise LabError(f"job {job} did not start again after its requeue: {line}")
+        if "BeginTime" in line:
+            lab.run("scontrol", "update", f"JobId={job}", "StartTime=now")
         time.sleep(0.5)
+        line = lab.must("squeue", "-h", "-j", job, "-o", "%T %r %S").strip()
 
 
 def suspend(lab: Lab, user: str) -> None:
     """A job that stands still for a while."""
-    job = submit(lab, user, "--job-name=suspended", script="sleep 4")
+    job = submit(lab, user, "--job-name=suspended", script="sleep 8")
     wait_for_state(lab, job, "RUNNING")
     lab.must("scontrol", "suspend", job)
     time.sleep(2.5)
