@@ -16,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Subquery,
     and_,
     case,
     func,
@@ -156,38 +155,30 @@ def page_jobs(
 
 
 def _page_statement(wanted: JobFilter, sort: Sort, at: Cursor | None, *, down: bool) -> Select[Any]:
-    rank = _cost_rank(wanted) if sort is Sort.COST else None
-    value: ColumnElement[Any] = (
-        job_runs.c[sort.value] if rank is None else func.coalesce(rank.c.rank, 0)
-    )
+    by_cost = sort is Sort.COST
+    value: ColumnElement[Any] = _total_rank() if by_cost else job_runs.c[sort.value]
     statement = select(value.label("sort_value"), *RUN_COLUMNS).where(*conditions(wanted))
-    if rank is not None:
-        matches = [rank.c[name] == job_runs.c[name] for name in ("cluster", "job_id", "submit")]
-        source = job_runs.outerjoin(rank, matches[0] & matches[1] & matches[2])
-        statement = statement.select_from(source)
+    if by_cost:
+        # Grouped by its key, a run may be selected whole. Joining a table of
+        # sums instead made PostgreSQL compare every run with every sum.
+        statement = statement.select_from(
+            job_runs.outerjoin(
+                charges, and_(standing_charge_of_run(), charges.c.price_id != NO_PRICE)
+            ).outerjoin(prices, prices.c.id == charges.c.price_id)
+        ).group_by(*run_key())
     order = (value, *run_key())
     if at is not None:
         if isinstance(at.value, str) != (sort in {Sort.USER, Sort.ACCOUNT, Sort.STATE}):
             msg = "this page link belongs to another order; start again from the first page"
             raise ValueError(msg)
         here = tuple_(*(literal(part) for part in at[:4]))
-        statement = statement.where(tuple_(*order) < here if down else tuple_(*order) > here)
+        beyond = tuple_(*order) < here if down else tuple_(*order) > here
+        statement = statement.having(beyond) if by_cost else statement.where(beyond)
     return statement.order_by(*((part.desc() if down else part.asc()) for part in order))
 
 
-def _cost_rank(wanted: JobFilter) -> Subquery:
-    rank = func.sum(cost_rank(charges.c.quantity_micro, prices.c.unit_e8))
-    return (
-        select(*run_key(), rank.label("rank"))
-        .select_from(
-            job_runs.join(charges, standing_charge_of_run()).join(
-                prices, prices.c.id == charges.c.price_id
-            )
-        )
-        .where(*conditions(wanted), charges.c.price_id != NO_PRICE)
-        .group_by(*run_key())
-        .subquery("cost_rank")
-    )
+def _total_rank() -> ColumnElement[int]:
+    return func.coalesce(func.sum(cost_rank(charges.c.quantity_micro, prices.c.unit_e8)), 0)
 
 
 def cost_rank(
