@@ -119,7 +119,7 @@ ENGLISH: Final = Texts(
     rate_card="Rate card {}, version {}",
     prices_in="Prices and amounts in {}; prices per unit of quantity.",
     annex="Annex: jobs",
-    annex_lead="The {} job runs behind this document, costliest first.",
+    annex_lead="Job runs behind this document: {}, costliest first.",
     annex_times="Times are local ({}). Costs are before tax, in {}.",
     cluster="Cluster",
     job="Job",
@@ -129,14 +129,14 @@ ENGLISH: Final = Texts(
     core_hours="Core-hours",
     gpu_hours="GPU-hours",
     cost="Cost",
-    others="{} further job runs: see the CSV of this document",
+    others="Further job runs, listed in the CSV of this document: {}",
     page="Page",
     page_of="of",
 )
 
 THAI: Final = Texts(
     invoice="ใบแจ้งหนี้",
-    statement="ใบแจ้งยอดการใช้บริการ",
+    statement="ใบแจ้งยอด",
     number="เลขที่",
     issue_date="วันที่ออก",
     due_date="วันครบกำหนดชำระ",
