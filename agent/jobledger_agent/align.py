@@ -96,6 +96,21 @@ _CHECKS: dict[str, Check] = {
 }
 
 
+def _is_list(name: str) -> bool:
+    """Whether values of this column hold commas themselves."""
+    low = name.lower()
+    return low in {"alloctres", "reqtres", "nodelist", "flags"} or low.startswith("tresusage")
+
+
+def _sorted_tres(text: str) -> bool:
+    """TRES in the order in which Slurm prints them: so two lists in a row come apart."""
+    entries = text.split(",")
+    return entries == sorted(entries) and parse_tres(text) is not None
+
+
+_CHECKS_AMONG_COMMAS: dict[str, Check] = {"alloctres": _sorted_tres, "reqtres": _sorted_tres}
+
+
 def check_of(name: str) -> Check | None:
     """What a value of this column must pass; None if any text will do."""
     low = name.lower()
@@ -148,11 +163,15 @@ class Aligner:
     def __init__(self, names: Sequence[str], delimiter: str, used: Iterable[str]) -> None:
         self.delimiter = delimiter
         self.splits_names = len(delimiter) == 1
-        self._checks = [self._cached(check_of(name)) for name in names]
+        checks = _CHECKS_AMONG_COMMAS if delimiter == "," else {}
+        self._checks = [self._cached(checks.get(n.lower()) or check_of(n)) for n in names]
         known = frozenset(used)
         self._used = [name.lower() in known for name in names]
-        # In such a dump AllocTRES and NodeList hold the delimiter, too.
-        self._inside_values = self.splits_names and delimiter in ",;:-=/+. _[]"
+        lists = delimiter == ","
+        self._swallowing = [
+            self.splits_names and (check is None or (lists and _is_list(name)))
+            for name, check in zip(names, self._checks, strict=True)
+        ]
 
     @staticmethod
     def _cached(check: Check | None) -> Check | None:
@@ -172,12 +191,17 @@ class Aligner:
                 bad.update(i for i, text in enumerate(column) if not check(text))
         return bad
 
+    def misfits(self, row: Sequence[str]) -> int:
+        """How many columns of this row hold no value of their type."""
+        pairs = zip(self._checks, row, strict=True)
+        return sum(check is not None and not check(text) for check, text in pairs)
+
     def starts(self) -> "Progress":
         """A record of which nothing has been seen."""
         return Progress(self._checks, self.delimiter, swallows=self._swallows)
 
     def _swallows(self, column: int) -> bool:
-        return self.splits_names and (self._checks[column] is None or self._inside_values)
+        return self._swallowing[column]
 
     def readings(self, pieces: Sequence[str]) -> list[tuple[str, ...]]:
         """All that the pieces can say, as rows; unused columns are left empty.

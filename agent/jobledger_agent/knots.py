@@ -2,8 +2,10 @@
 
 Three rules. A record may go on after a newline in one of its names, so lines
 are joined until they are one. Text in a name that looks like a record is not
-taken for one: if joining says something other than the lines alone, the lines
-are set aside together. And a broken line costs its neighbours nothing.
+taken for one: if joining says something else than the lines alone, the lines
+are set aside together. And a line that is merely damaged costs its neighbours
+nothing. No rule can make a delimiter safe that users can type: only a dump with
+a random one is.
 """
 
 import csv
@@ -18,6 +20,11 @@ MAX_JOINED_LINES = 64
 """Lines that one record may span through newlines in its names."""
 MAX_RECORD_CHARS = 262_144
 """Length of one record: twenty times what Slurm's own limits allow."""
+
+MAX_SWALLOWED_LINES = 16
+"""Lines within which a name that holds whole records is looked for."""
+MAX_DAMAGED = 2
+"""Values that may be wrong in a line that is still one damaged record."""
 
 EITHER = "this may be one record or several, for a name holds a delimiter or a newline"
 
@@ -39,6 +46,8 @@ class Layout(NamedTuple):
     names: tuple[str, ...]
     delimiter: str
     quoted: bool
+    line_end: str = ""
+    """What lines end in besides the newline: a carriage return, or nothing."""
 
     @property
     def guessable(self) -> bool:
@@ -118,10 +127,16 @@ class Knots:
         self, lines: Sequence[str], alone: Sequence[Read | None], before: Group, at: int
     ) -> Group | None:
         """The record before the line ``at``, if that line may be a part of it."""
+        row = self._layout.split(lines[at])
+        if len(row) == len(self._layout.names) and self._aligner.misfits(row) <= MAX_DAMAGED:
+            return None
         group = self._joined(lines, alone, before.begin, at)
         if group is None or any(read is not None for read in alone[at : group.end]):
             return None
-        return group if group.read == before.read else group._replace(read=None, reason=EITHER)
+        if _priced(group.read) != _priced(before.read):
+            return group._replace(read=None, reason=EITHER)
+        # A text goes on, and what goes on cannot be a record of its own.
+        return group._replace(read=before.read) if len(row) == 1 else None
 
     def _quoted(self, lines: Sequence[str], begin: int) -> Group | None:
         if not self._layout.quoted or '"' not in lines[begin]:
@@ -136,30 +151,63 @@ class Knots:
     def _joined(
         self, lines: Sequence[str], alone: Sequence[Read | None], begin: int, least: int
     ) -> Group | None:
-        """The shortest group from ``begin`` that takes in line ``least``."""
+        """The shortest group from ``begin`` that takes in line ``least``.
+
+        If lines that are records by themselves would be swallowed, it is in
+        doubt, and reaches to a line that is none, if there is one near.
+        """
         progress = self._aligner.starts()
+        doubt: Group | None = None
         swallowed = False
         for last in range(begin, _limit(lines, begin)):
             swallowed = swallowed or (last > begin and alone[last] is not None)
+            if swallowed and last - begin > MAX_SWALLOWED_LINES:
+                break
             complete = progress.line(lines[last].split(self._layout.delimiter))
             if not progress.alive:
-                return None
+                break
             if complete and last >= least:
-                pieces = "\n".join(lines[begin : last + 1]).split(self._layout.delimiter)
-                said = self._said(self._aligner.readings(pieces))
-                if said:
-                    certain = len(said) == 1 and not swallowed
-                    end = last + 1
-                    return Group(begin, end, said[0] if certain else None, EITHER)
-        return None
+                group = self._group(lines, begin, last + 1)
+                if group is not None and not swallowed:
+                    return group
+                if group is not None:
+                    doubt = doubt if doubt and alone[last] is not None else group
+                    doubt = doubt._replace(read=None)
+                    if alone[last] is None:
+                        break
+        return doubt
+
+    def _group(self, lines: Sequence[str], begin: int, end: int) -> Group | None:
+        """These lines as one record; in doubt if they say several things, None if nothing."""
+        pieces = "\n".join(lines[begin:end]).split(self._layout.delimiter)
+        said = self._said(self._aligner.readings(pieces))
+        if not said:
+            return None
+        certain = len(said) == 1 and not self._glued(pieces)
+        return Group(begin, end, said[0] if certain else None, EITHER)
+
+    def _glued(self, pieces: Sequence[str]) -> bool:
+        """Whether these may be two records that lost the newline between them."""
+        wanted = len(self._layout.names)
+        if len(pieces) != 2 * wanted - 1:
+            return False
+        first, second = [*pieces[: wanted - 1], pieces[-1]], [pieces[0], *pieces[wanted:]]
+        return self._aligner.misfits(first) == self._aligner.misfits(second) == 0
 
     def _said(self, rows: Sequence[Row]) -> list[Read]:
-        """The different things that these rows say, unreadable ones left out."""
+        """The different things that these rows say, unreadable ones left out.
+
+        If they differ in nothing but a text that has no price, it is left empty.
+        """
         jobs = [row for row in rows if not self._reader.is_step(row)]
         steps = [row for row in rows if self._reader.is_step(row)]
         check = self._layout.guessable
-        said = [*self._reader.jobs(jobs, cross_check=check), *self._reader.steps(steps)]
-        return list({read: None for read in said if read is not None})
+        read = [*self._reader.jobs(jobs, cross_check=check), *self._reader.steps(steps)]
+        said = list({one: None for one in read if one is not None})
+        if len(said) > 1:
+            bare = {_without_texts(one) for one in said}
+            return list(bare) if len(bare) == 1 else said
+        return said
 
     def _why(self, line: str) -> str:
         row = self._layout.split(line)
@@ -184,3 +232,18 @@ def _limit(lines: Sequence[str], begin: int) -> int:
 def _short(lines: Sequence[str], at: int) -> bool:
     """Whether lines still to come could change what the line ``at`` means."""
     return len(lines) - at < MAX_JOINED_LINES and sum(map(len, lines[at:])) < MAX_RECORD_CHARS
+
+
+def _without_texts(read: Read) -> Read:
+    """A record without the texts that a user writes and nobody prices."""
+    if isinstance(read, SlurmJob):
+        return read._replace(wckey="", reservation="")
+    return read._replace(row=())
+
+
+def _priced(read: Read | None) -> Read | None:
+    """What of a record can change a price."""
+    if isinstance(read, SlurmJob):
+        bare = read._replace(state="", cancelled_by_uid=0, exit_code=0, exit_signal=0)
+        return _without_texts(bare)
+    return None if read is None else _without_texts(read)

@@ -40,6 +40,8 @@ class Lines:
 
         The last record waits for the next lines: they may be a part of it.
         """
+        if self._layout.line_end:
+            lines = [line.removesuffix(self._layout.line_end) for line in lines]
         everything = [*self._waiting, *lines]
         if self._reader.missing:
             items: list[Item] = self._lacking(everything)
@@ -61,7 +63,8 @@ class Lines:
         A value at the very end may have lost its own end: such a record is
         taken only if that cannot change what it says.
         """
-        if not line.strip("\r"):
+        line = line.removesuffix(self._layout.line_end)
+        if not line:
             return [], ""
         if self._reader.missing:
             return self._lacking([line]), ""

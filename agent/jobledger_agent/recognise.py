@@ -54,18 +54,18 @@ def recognise(head: str) -> Layout | Kind:
 
 def header_layout(line: str) -> Layout | None:
     """The columns that this line names; None if it is no header of sacct's."""
-    text = line.rstrip("\r")
+    text = line.removesuffix("\r")
+    end = line[len(text) :]
     if text.startswith('"'):
         rows = [(csv_row(text, mark), mark) for mark in ",;\t|"]
-        tables = [Layout(tuple(row), mark, quoted=True) for row, mark in rows if row]
+        tables = [Layout(tuple(row), mark, quoted=True, line_end=end) for row, mark in rows if row]
         return next((table for table in tables if _known(table.names) == len(table.names)), None)
-    tables = [_table(text, mark) for mark in sorted(_marks(text), key=len)]
+    tables = [
+        Layout(tuple(text.split(mark)), mark, quoted=mark in {",", ";"}, line_end=end)
+        for mark in sorted(_marks(text), key=len)
+    ]
     good = [table for table in tables if _is_header(table.names)]
     return max(good, key=lambda table: _known(table.names) / len(table.names), default=None)
-
-
-def _table(text: str, mark: str) -> Layout:
-    return Layout(tuple(text.split(mark)), mark, quoted=mark in {",", ";"})
 
 
 def _marks(text: str) -> set[str]:

@@ -155,7 +155,7 @@ class RowReader:
         found = self._find(columns, name)
         if found is None:
             return [absent] * n
-        column = fields.counts(found)
+        column: Column = fields.counts(found)
         if None not in column and max(column) < fields.NO_VAL:
             return column
         read = [fields.optional_count(text) for text in found]
