@@ -218,7 +218,8 @@ def answers(handler: ast.ExceptHandler) -> bool:
             owner, _, called = dotted(node.func).lower().rpartition(".")
             if any(word in called for word in KEEPS_ASIDE):
                 return True
-            if handler.name in map(dotted, node.args) and "log" not in owner and called != "print":
+            handed = handler.name is not None and handler.name in [dotted(arg) for arg in node.args]
+            if handed and "log" not in owner and called != "print":
                 return True
     return False
 
