@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock
-from jobledger_agent.config import AgentConfig, ConfigError, FileSection, SourceSection
+from jobledger_agent.config import (
+    AgentConfig,
+    ConfigError,
+    FileSection,
+    SacctSection,
+    SourceSection,
+)
 from jobledger_agent.files import FileSource
 from jobledger_agent.health import Health
 from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable
@@ -95,7 +101,15 @@ def _feed(section: SourceSection) -> Feed:
         renames = ",".join(f"{old}:{new}" for old, new in section.rename)
         name = "?".join(part for part in (source.name, section.cluster, renames) if part)
         return Feed(name, source, section.poll_interval_s, is_live=False)
-    live = SacctSource(
+    try:
+        live = _sacct(section)
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    return Feed(live.name, live, section.poll_interval_s, is_live=True)
+
+
+def _sacct(section: SacctSection) -> SacctSource:
+    return SacctSource(
         section.clusters,
         now=clock.now_s,
         sacct=str(section.sacct),
@@ -105,7 +119,6 @@ def _feed(section: SourceSection) -> Feed:
         overlap_s=section.overlap_s,
         lookback_s=section.lookback_s,
     )
-    return Feed(live.name, live, section.poll_interval_s, is_live=True)
 
 
 def _store(feed: Feed, block: Block, spool: Spool, health: Health, stop: threading.Event) -> bool:

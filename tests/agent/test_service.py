@@ -264,6 +264,8 @@ def test_sources_are_named_apart(tmp_path: Path) -> None:
     assert clusters(config) == ("beta", "gamma")
     with pytest.raises(ConfigError, match="configured twice"):
         feeds(AgentConfig(sources=(plain, plain)))
+    with pytest.raises(ConfigError, match="not the name of one cluster"):
+        feeds(AgentConfig(sources=(SacctSection(clusters=("all",)),)))
 
 
 # ------------------------------------------------------------------------ once
