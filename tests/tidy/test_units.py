@@ -6,6 +6,7 @@ systemd-analyze looks at files alone; no running systemd is needed.
 import configparser
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -90,6 +91,20 @@ def test_it_starts_a_program_that_the_package_installs(unit: Path) -> None:
     assert programs
     assert set(programs) == {unit.stem}
     assert unit.stem in project["scripts"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
+def test_its_command_lines_are_understood(unit: Path) -> None:
+    lines = re.findall(
+        r"^ExecStart(?:Pre)?=(\S+) (\S+) (--\w+) \S+$", unit.read_text(), re.MULTILINE
+    )
+    assert lines
+    for path, command, option in lines:
+        program = Path(sys.executable).parent / Path(path).name
+        done = subprocess.run(
+            [program, command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert option in done.stdout
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
