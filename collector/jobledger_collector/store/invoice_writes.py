@@ -23,6 +23,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 
@@ -111,6 +112,8 @@ def find_waiting(conn: Connection, period: int, account: str | None) -> list[str
     if account is not None:
         found = found.where(charges.c.billing_account == account)
     conn.execute(insert(_waiting).from_select([column.name for column in _waiting.c], found))
+    if not is_sqlite(conn):  # its planner knows nothing of a table this young
+        conn.execute(text(f"ANALYZE {_waiting.name}"))
     accounts = select(_waiting.c.billing_account).distinct()
     return sorted(conn.execute(accounts).scalars())
 
