@@ -125,7 +125,7 @@ def _serve(args: argparse.Namespace) -> int:
     else:
         require_current(engine)
     metrics = Metrics(engine)
-    ledger = Ledger(engine, metrics, token)
+    ledger = Ledger(engine, metrics, token, config.server.max_streams)
     address = parse_address(config.server.listen, "[server] listen")
     server = Server(ledger, config.server, address, config.tls)
     ready = f"READY agents {server.address}"

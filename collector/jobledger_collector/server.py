@@ -62,13 +62,16 @@ class Context(Protocol):
 class Ledger(usage_pb2_grpc.LedgerServiceServicer):
     """Receives what agents report."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, token: str) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Metrics, token: str, max_streams: int = 32
+    ) -> None:
         """Read the books; raises DatabaseFailed. ``token`` "" asks agents for none."""
         self.stopping = threading.Event()
         self._engine = engine
         self._metrics = metrics
         self._token = token.encode()
         self._rating = Rating(engine)
+        self._free = threading.BoundedSemaphore(max_streams)
 
     def Report(  # noqa: N802 - the contract's name
         self,
@@ -77,6 +80,11 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
     ) -> Iterator[usage_pb2.ReportResponse]:
         """Serve one agent for as long as it stays."""
         self._admit(context)
+        if not self._free.acquire(blocking=False):
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "This collector serves as many agents as it may: raise [server] max_streams.",
+            )
         try:
             with self._metrics.streams.track_inprogress():
                 yield from self._serve(request_iterator, context)
@@ -93,6 +101,8 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
             context.abort(
                 grpc.StatusCode.UNAVAILABLE, "The collector is stopping; connect again later."
             )
+        finally:
+            self._free.release()
 
     def _serve(
         self, requests: Iterator[usage_pb2.ReportRequest], context: Context
