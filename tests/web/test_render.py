@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -216,18 +217,25 @@ def test_both_languages_take_the_same_values() -> None:
 # ------------------------------------------------------------------ same bytes
 
 
-def test_the_same_document_gives_the_same_bytes_in_any_process(example: Json) -> None:
+def test_the_same_document_gives_the_same_bytes_in_any_process(
+    example: Json, tmp_path: Path
+) -> None:
     here = render.draw(example, "th")
     render.draw(a_document(example, lines=9, jobs=9), "en")
     assert render.draw(example, "th") == here
     assert render.draw(dict(reversed(example.items())), "th") == here
-    for seed, zone in (("1", "Asia/Bangkok"), ("2", "America/Los_Angeles")):
+    no_fonts = tmp_path / "fonts.conf"
+    no_fonts.write_text("<fontconfig></fontconfig>", encoding="utf-8")
+    for elsewhere in (
+        {"PYTHONHASHSEED": "1", "TZ": "Asia/Bangkok"},
+        {"PYTHONHASHSEED": "2", "TZ": "America/Los_Angeles", "FONTCONFIG_FILE": str(no_fonts)},
+    ):
         there = subprocess.run(
             [sys.executable, "-m", "jobledger_web.render", "--lang", "th"],
             input=json.dumps(example).encode(),
             capture_output=True,
             check=True,
-            env=os.environ | {"PYTHONHASHSEED": seed, "TZ": zone},
+            env=os.environ | elsewhere,
         )
         assert hashlib.sha256(there.stdout).digest() == hashlib.sha256(here).digest()
 

@@ -1,5 +1,8 @@
 """What is no fit document, and text that would do harm: refused, or made harmless."""
 
+import io
+import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +107,21 @@ def test_the_program_refuses_in_one_sentence(
     assert done.stdout == b""
     assert sentence in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_sandbox_that_forbids_limits_forbids_no_document(
+    example: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Under SystemCallFilter=~@resources the kernel refuses; systemd bounds the unit itself.
+    def refuse_get(what: int) -> tuple[int, int]:
+        raise PermissionError(1, f"no limit {what}")
+
+    monkeypatch.setattr(resource, "getrlimit", refuse_get)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(example).encode())))
+    paper = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", paper)
+    assert render.main(["--lang", "en"]) == 0
+    assert paper.buffer.getvalue().startswith(b"%PDF")
 
 
 # ------------------------------------------------------------------ hostile text

@@ -18,6 +18,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -230,25 +231,29 @@ def _parsed(text: bytes) -> object:
 
 def _limit() -> None:
     """Bound what one process can take from the machine; the parent bounds the wall time."""
-    for what, most in (
-        (resource.RLIMIT_AS, MEMORY_MAX_BYTES),
-        (resource.RLIMIT_NOFILE, FILES_MAX),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    _bound(resource.RLIMIT_AS, MEMORY_MAX_BYTES)
+    _bound(resource.RLIMIT_NOFILE, FILES_MAX)
+    _bound(resource.RLIMIT_CORE, 0)
+    _allow_cpu()
+
+
+def _bound(what: int, most: int) -> None:
+    """Lower one limit for good, or leave it where it is lower already."""
+    # A sandbox that forbids limits (systemd's ~@resources) has set its own: MemoryMax, TasksMax.
+    with suppress(OSError, ValueError):
         _, hard = resource.getrlimit(what)
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (bound, bound))
-    _allow_cpu()
 
 
 def _allow_cpu() -> None:
     """Give the next document its processor time; the kernel ends the child beyond it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + CPU_MAX_S
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard)
-    )
+    with suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        bound = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (bound, hard))
 
 
 if __name__ == "__main__":
