@@ -37,7 +37,7 @@ class River(NamedTuple):
         status = agent.process.wait(timeout=120)
         return status, agent.output().strip().splitlines()[-1]
 
-    def count(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """Return runs stored and records in quarantine."""
         engine = open_engine(self.url)
         with engine.connect() as conn:
@@ -63,7 +63,7 @@ def test_a_truncated_dump_keeps_what_came_before(river: River) -> None:
     assert status == 5
     assert "truncated.txt is not whole" in said
     assert "take the dump again" in said
-    runs, kept = river.count()
+    runs, kept = river.counts()
     assert runs > 150
     assert kept == 1
 
@@ -91,7 +91,7 @@ def test_a_file_of_another_kind_is_refused(
     assert status == 5
     assert says in said
     assert "sacct" in said
-    assert river.count() == (0, 0)
+    assert river.counts() == (0, 0)
 
 
 @pytest.mark.timeout(120)
@@ -105,7 +105,7 @@ def test_a_line_of_100_mb_costs_only_itself(river: River) -> None:
         out.writelines([b"\n", *records[9:19]])
     status, _ = river.deliver(dump)
     assert status == 0
-    assert river.count() == (19, 1)
+    assert river.counts() == (19, 1)
 
 
 @pytest.mark.parametrize(

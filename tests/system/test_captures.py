@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, select
 
 from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.schema import charges, job_runs, quarantine
@@ -104,9 +104,9 @@ def test_what_cannot_be_priced_is_kept_with_its_reason(sqlite_url: str, tmp_path
     assert silent == 0
 
 
-def rows(url: str, table: object) -> int:
+def rows(url: str, table: Table) -> int:
     engine = open_engine(url)
     with engine.connect() as conn:
-        found = conn.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[arg-type]
+        found = conn.execute(select(func.count()).select_from(table)).scalar_one()
     engine.dispose()
     return int(found)

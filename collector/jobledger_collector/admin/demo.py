@@ -7,6 +7,7 @@ is printed as it is done.
 
 import argparse
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -201,11 +202,12 @@ def _sum_up(stage: Stage) -> None:
     stage.step(f"{runs} job runs stored, {kept_aside} records in quarantine: {stage.folder}")
 
 
-def _serve(stage: Stage, port: int) -> None:
+def _serve(stage: Stage, port: int | None) -> None:
     """Serve the web until Ctrl-C or SIGTERM, with a password that works once."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with reading(open_engine(stage.url)) as conn:
         known = any(person.login == ADMIN_LOGIN for person in list_people(conn))
+    port = _free_port() if port is None else port
     listen = ("serve", "--db", stage.url, "--listen", f"127.0.0.1:{port}")
     with Program(WEB, listen, stage.log("web")) as web:
         address = web.wait_until_ready()
@@ -221,6 +223,12 @@ def _serve(stage: Stage, port: int) -> None:
         stage.context.out.flush()
         if web.wait() != 0:
             raise ProgramFailed(f"The web ended by itself; see {stage.log('web')}")
+
+
+def _free_port() -> int:
+    """Return the usual port, or 0 (any) where another program has it."""
+    with socket.socket() as probe:
+        return 0 if probe.connect_ex(("127.0.0.1", DEFAULT_PORT)) == 0 else DEFAULT_PORT
 
 
 def _jobledger(stage: Stage, *arguments: str) -> None:
