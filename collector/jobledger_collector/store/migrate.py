@@ -6,12 +6,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, inspect, text
 
 from jobledger_collector.core.errors import DatabaseFailed
-from jobledger_collector.store.engine import reading, shown_url, transaction
+from jobledger_collector.store.engine import is_sqlite, reading, shown_url, transaction
 
 SCRIPTS: Final = "jobledger_collector.store:migrations"
+ADVISORY_LOCK: Final = 0x6A6F626C  # "jobl"
 
 
 def upgrade(engine: Engine) -> bool:
@@ -21,6 +22,7 @@ def upgrade(engine: Engine) -> bool:
     tables of something else.
     """
     with transaction(engine) as conn:
+        _wait_for_others(conn)
         before = _revision(conn)
         _check(engine, conn, before)
         config = _config()
@@ -44,6 +46,12 @@ def require_current(engine: Engine) -> None:
 def head() -> str:
     """Return the revision of the tables that this software uses."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def _wait_for_others(conn: Connection) -> None:
+    """Let only one program migrate at a time; on SQLite a writer is alone already."""
+    if not is_sqlite(conn):
+        conn.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
 
 
 def _check(engine: Engine, conn: Connection, found: str) -> None:
