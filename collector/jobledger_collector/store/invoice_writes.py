@@ -57,11 +57,12 @@ _waiting = Table(
     Column("job_id", BigInteger, nullable=False),
     Column("submit", BigInteger, nullable=False),
     Column("billing_account", Text, nullable=False),
-    Index("waiting_runs_account_idx", "billing_account"),
+    Index("waiting_runs_lookup_idx", "billing_account", "job_id", "submit", "cluster"),
     prefixes=["TEMPORARY"],
 )
 """Runs with billable charges, by account: found in one pass over the charges
-instead of one a billing account."""
+instead of one a billing account. Its index finds an account's runs, and also
+whether a run is an account's: so a claim is quick in whichever order it is done."""
 
 _RUN: Final = ("cluster", "job_id", "submit")
 
