@@ -4,7 +4,8 @@ import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock
@@ -25,6 +26,8 @@ from jobledger_agent.wire import encode
 
 FULL_RETRY_S: Final = 1.0
 """How soon a full spool is tried again."""
+PORTION_RAW_BYTES_MAX: Final = 192 * 1024
+"""Of unreadable records, stored at one time: it bounds memory and fits any quota."""
 DIGEST_BYTES: Final = 16
 _SQLITE_INTEGER_MAX: Final = (1 << 63) - 1
 
@@ -127,10 +130,28 @@ def _store(feed: Feed, block: Block, spool: Spool, health: Health, stop: threadi
     sightings: list[Sighting] = []
     if feed.is_live:
         readings, sightings = _news(block.readings, spool)
-    encoded = encode(readings)
+    *ahead, last = _portions(readings)
+    for portion in ahead:
+        if not _wait_for_room(
+            partial(spool.append_ahead, feed.name, encode(portion)), health, stop
+        ):
+            return False
+    # Position and sightings only now: until then the source must give all of it again.
+    append = partial(
+        spool.append, feed.name, encode(last), block.position, block.complete_through, sightings
+    )
+    if not _wait_for_room(append, health, stop):
+        return False
+    unreadable = sum(isinstance(reading, Unreadable) for reading in readings)
+    health.count_read(len(block.readings), unreadable, len(block.readings) - len(readings))
+    return True
+
+
+def _wait_for_room(append: Callable[[], None], health: Health, stop: threading.Event) -> bool:
+    """Append as soon as the spool takes it; False if stopped before."""
     while True:
         try:
-            spool.append(feed.name, encoded, block.position, block.complete_through, sightings)
+            append()
         except SpoolFull as full:
             if health.spool_is_full(str(full)):
                 log.warning("%s; sources wait until there is room", full)
@@ -140,9 +161,19 @@ def _store(feed: Feed, block: Block, spool: Spool, health: Health, stop: threadi
             break
     if health.spool_is_full(""):
         log.info("the spool has room again; sources are read on")
-    unreadable = sum(isinstance(reading, Unreadable) for reading in readings)
-    health.count_read(len(block.readings), unreadable, len(block.readings) - len(readings))
     return True
+
+
+def _portions(readings: Sequence[Reading]) -> Iterator[Sequence[Reading]]:
+    """Cut where unreadable records grow large; at least one portion, the last may be empty."""
+    start = raw_bytes = 0
+    for end, reading in enumerate(readings, 1):
+        if isinstance(reading, Unreadable):
+            raw_bytes += len(reading.raw)
+            if raw_bytes > PORTION_RAW_BYTES_MAX:
+                yield readings[start:end]
+                start, raw_bytes = end, 0
+    yield readings[start:]
 
 
 def _news(readings: Sequence[Reading], spool: Spool) -> tuple[list[Reading], list[Sighting]]:

@@ -112,16 +112,30 @@ class Spool:
 
         Raises SpoolFull (nothing stored, try again later) and SpoolError.
         """
-        payload_bytes = sum(len(block.payload) for block in blocks)
-        self._refuse_if_replaced()
-        self._refuse_if_full(payload_bytes)
-        with self._transaction(self._writer):
-            self._insert(source, blocks)
+        with self._appending(source, blocks):
             self._remember(sightings)
             self._writer.execute(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
                 (source, position, complete_through),
             )
+
+    def append_ahead(self, source: str, blocks: Sequence[Encoded]) -> None:
+        """Store blocks whose position is stored with later ones. Raises as ``append`` does.
+
+        For what is too large for one transaction. Killed in between, the source
+        gives them again; the collector knows them then.
+        """
+        with self._appending(source, blocks):
+            pass
+
+    @contextmanager
+    def _appending(self, source: str, blocks: Sequence[Encoded]) -> Iterator[None]:
+        payload_bytes = sum(len(block.payload) for block in blocks)
+        self._refuse_if_replaced()
+        self._refuse_if_full(payload_bytes)
+        with self._transaction(self._writer):
+            self._insert(source, blocks)
+            yield
         with self._count_lock:
             self._payload_bytes += payload_bytes
 

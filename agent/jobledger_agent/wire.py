@@ -17,8 +17,8 @@ from jobledger_agent.stream import Acked, Limits, Welcomed
 from jobledger_proto.v1 import usage_pb2 as pb
 
 METHOD: Final = "/jobledger.v1.LedgerService/Report"
-BLOCK_BYTES_MAX: Final = 768 * 1024
-"""Encoded size of one block; a batch may be 1 MiB and the number comes on top."""
+BLOCK_BYTES_MAX: Final = 256 * 1024
+"""Encoded size of one block, five times that of an ordinary one: a window of them is small."""
 RAW_BYTES_MAX: Final = 64 * 1024
 """Of an unreadable record, the wire carries this much."""
 TEXT_CHARS_MAX: Final = 1024

@@ -214,6 +214,22 @@ def test_a_paused_source_can_be_stopped(spool: Spool) -> None:
     until(lambda: reader.is_done, within_s=3)
 
 
+def test_a_block_larger_than_the_quota_passes_in_portions(spool: Spool) -> None:
+    bad = [Unreadable("a", f"line {n}", "r", bytes([n]) * 60_000, 60_000) for n in range(40)]
+    feed = Feed("f", Repeating([[a_job(1), *bad, a_job(2)]]), 1, is_live=True)
+    health, stop = Health(), threading.Event()
+    reader = Worker("reader", lambda: read_through(feed, spool, health, nothing, stop))
+    reader.start()
+    until(lambda: bool(health.report().spool_full))
+    assert spool.position("f") == ""  # nothing is done until all of it is stored
+    while not reader.is_done:
+        spool.forget([each.block_id for each in spool.head(0, 50)])
+        time.sleep(0.05)
+    assert (spool.position("f"), health.report().read) == ("1", 42)
+    read_through(feed, spool, health, nothing, stop)
+    assert health.report().repeated == 42
+
+
 def test_a_long_reading_stops_after_the_block_in_hand(spool: Spool) -> None:
     stop = threading.Event()
     feed = Feed("f", Script([[a_job(n)] for n in range(50)]), 1, is_live=False)

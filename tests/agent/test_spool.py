@@ -69,6 +69,16 @@ def test_the_position_is_the_sources_own(spool: Spool) -> None:
     assert (spool.position(SOURCE), spool.position("file:other")) == ("here", "there")
 
 
+def test_what_is_stored_ahead_leaves_the_position_where_it_was(spool: Spool) -> None:
+    spool.append(SOURCE, [block()], "p1", 100)
+    spool.append_ahead(SOURCE, [block(b"ahead")])
+    assert spool.position(SOURCE) == "p1"
+    assert spool.head(1, 9)[0].payload == b"ahead"
+    spool.append(SOURCE, [block()], "p2", 200)
+    assert spool.position(SOURCE) == "p2"
+    assert spool.marks()[0].acknowledged_through == 0
+
+
 def test_stats_add_up(spool: Spool) -> None:
     assert spool.stats() == (0, 0, 0)
     spool.append(SOURCE, [block(b"abc", 3), block(b"defg", 4)], "p", 0)
