@@ -86,6 +86,7 @@ class FileSource:
         origin = Origin(self.default_cluster, self.cluster_rename, self._zone(), observed)
         if kind is Kind.JSON:
             yield from read_json(CleanJson(dump), origin, str(self.path))
+            self._complain("", dump)
         elif isinstance(kind, Layout):
             yield from self._table(dump, kind, origin)
         else:

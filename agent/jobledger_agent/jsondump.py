@@ -102,15 +102,13 @@ class _Walk:
         if prefix.startswith(_STEP):
             self._in_step(prefix, event, value)
             return None
-        if prefix == _JOB and event == "start_map":
+        if prefix == _JOB and event in {"start_map", "start_array"}:
             self._job, self._sums = ijson.ObjectBuilder(), StepSums()
         if self._job is None:
-            self.count += 1
-            return set_aside("", self._origin_of(), "not a job's object", json.dumps(value))
+            return self._reading(value)
         self._job.event(event, value)
-        if prefix == _JOB and event == "end_map":
+        if prefix == _JOB and event in {"end_map", "end_array"}:
             job, self._job = self._job.value, None
-            self.count += 1
             return self._reading(job)
         return None
 
@@ -127,7 +125,8 @@ class _Walk:
         return f"{self._name} job {self.count}"
 
     def _reading(self, job: Json) -> Reading:
-        if "job_state" in job and "time" not in job:
+        self.count += 1
+        if isinstance(job, dict) and "job_state" in job and "time" not in job:
             raise SourceError(
                 f"{self._name} is what squeue or scontrol prints: the queue, not accounting;"
                 " take it with: sacct -a -D --json -S START -E END"
@@ -136,7 +135,7 @@ class _Walk:
             return job_of_json(job, self._sums, self._origin)
         except Unfit as unfit:
             text = json.dumps(job, default=str, ensure_ascii=False)
-            cluster = str(job.get("cluster") or "")
+            cluster = str(job.get("cluster") or "") if isinstance(job, dict) else ""
             return set_aside(cluster, self._origin_of(), str(unfit), text)
 
     def rest(self) -> Reading | None:
@@ -158,8 +157,10 @@ class _Walk:
             )
 
 
-def job_of_json(job: Mapping[str, Json], sums: StepSums, origin: Origin) -> SlurmJob:
+def job_of_json(job: Json, sums: StepSums, origin: Origin) -> SlurmJob:
     """One job's object. Raises Unfit if it cannot be identified or priced."""
+    if not isinstance(job, Mapping):
+        raise Unfit("not a job's object")
     time, tres = _part(job, "time"), _part(job, "tres")
     association, reservation = _part(job, "association"), _part(job, "reservation")
     alloc, asked = tres_of_json(tres.get("allocated")), tres_of_json(tres.get("requested"))

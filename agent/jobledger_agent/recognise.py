@@ -11,6 +11,9 @@ from jobledger_agent.knots import Layout, csv_row
 MAX_DELIMITER = 64
 """Characters of a delimiter; a random one of 256 bits in hexadecimal fits."""
 
+LEAST_KNOWN = 2
+"""Columns of sacct's that a header must name."""
+
 _NAME = re.compile(r"[A-Za-z]+")
 _DASHES = re.compile(r"-+( -+)+ ?")
 _RECORD = re.compile(r"\d+(?:_\S+|\+\d+)?(?:\.\w+)?[^\w\s.]")
@@ -65,7 +68,7 @@ def header_layout(line: str) -> Layout | None:
         for mark in sorted(_marks(text), key=len)
     ]
     good = [table for table in tables if _is_header(table.names)]
-    return max(good, key=lambda table: _known(table.names) / len(table.names), default=None)
+    return max(good, key=lambda t: (_known(t.names), -len(t.delimiter)), default=None)
 
 
 def _marks(text: str) -> set[str]:
@@ -87,7 +90,8 @@ def _known(names: Sequence[str]) -> int:
 def _is_header(names: Sequence[str]) -> bool:
     """Whether these are columns of sacct's, perhaps with some of a newer version."""
     low = {name.lower() for name in names}
-    if not low & {"jobid", "jobidraw"} or _known(names) * 2 < len(names):
+    known = len(low & KNOWN)
+    if not low & {"jobid", "jobidraw"} or known < LEAST_KNOWN or known * 2 < len(names):
         return False
     return all(_NAME.fullmatch(name) for name in names[:-1]) and (
         names[-1] == "" or _NAME.fullmatch(names[-1]) is not None
