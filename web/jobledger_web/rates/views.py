@@ -79,7 +79,7 @@ def _versions() -> list[Version]:
     with reading() as conn:
         cards = stored_cards(conn)
     now = clock.now_s()
-    ends = [one.effective_from for one in cards[1:]] + [0]
+    ends = [*(one.effective_from for one in cards[1:]), 0][: len(cards)]
     return [
         Version(one, end, one.effective_from <= now and (not end or now < end))
         for one, end in zip(cards, ends, strict=True)
