@@ -12,6 +12,7 @@ import pytest
 from jobledger_collector.cli import main
 from jobledger_collector.config import (
     Address,
+    CollectorConfig,
     agents_token,
     database_url,
     load_config,
@@ -24,7 +25,7 @@ EXAMPLE = ROOT / "packaging" / "collector.example.toml"
 WAIT_S = 30
 
 
-def config_of(text: str, tmp_path: Path, **environ: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def config_of(text: str, tmp_path: Path, **environ: str) -> CollectorConfig:
     path = tmp_path / "collector.toml"
     path.write_text(text, "utf-8")
     return load_config(path, {}, environ)
@@ -84,9 +85,17 @@ def test_a_wrong_setting_is_named(text: str, says: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_reaching_further_than_loopback_takes_tls_and_a_way_to_know_agents(tmp_path: Path) -> None:
-    config_of(CERTIFIED + 'client_ca_file = "ca"\n', tmp_path)
-    config_of(CERTIFIED.replace('7610"\n', '7610"\ntoken_file = "t"\n'), tmp_path)
+ADMITTED = [
+    CERTIFIED + 'client_ca_file = "ca"\n',
+    CERTIFIED.replace('7610"\n', '7610"\ntoken_file = "t"\n'),
+]
+
+
+@pytest.mark.parametrize("text", ADMITTED)
+def test_reaching_further_than_loopback_takes_tls_and_a_way_to_know_agents(
+    text: str, tmp_path: Path
+) -> None:
+    assert config_of(text, tmp_path).server.listen == "0.0.0.0:7610"
 
 
 ADDRESSES = [

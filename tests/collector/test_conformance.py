@@ -248,7 +248,7 @@ def test_case_35_after_the_invoice_the_difference_is_an_adjustment(books: Collec
 
 @pytest.mark.parametrize("later", [{"wckey": "mine"}, {"user": "alicia", "account": "chem"}])
 def test_cases_37_and_39_attribution_stands_and_the_change_is_logged(
-    later: dict[str, str], books: Collector
+    later: dict[str, Any], books: Collector
 ) -> None:
     books.take(PLAIN)
     assert books.take(PLAIN._replace(**later, observed=500)) == [REVISED]

@@ -79,12 +79,14 @@ class Agent:
         """Greet and return the answer."""
         said = usage_pb2.Hello(agent=name, version="9", clusters=["alpha"], clock_ms=1)
         self.say(usage_pb2.ReportRequest(hello=said))
-        return next(self.call).welcome
+        welcome: usage_pb2.Welcome = next(self.call).welcome
+        return welcome
 
     def send(self, batch: usage_pb2.Batch) -> usage_pb2.Ack:
         """Send a batch and return its acknowledgement."""
         self.say(usage_pb2.ReportRequest(batch=batch))
-        return next(self.call).ack
+        ack: usage_pb2.Ack = next(self.call).ack
+        return ack
 
     def done(self) -> None:
         """End the stream in order and wait until the server has, too."""
@@ -95,7 +97,7 @@ class Agent:
         """Return how the stream ended."""
         with pytest.raises(grpc.RpcError) as caught:
             list(self.call)
-        return caught.value.code(), caught.value.details()
+        return caught.value.code(), caught.value.details() or ""
 
 
 @pytest.fixture
@@ -183,7 +185,7 @@ def test_a_stream_must_begin_with_hello(
         with pytest.raises(grpc.RpcError) as caught:
             next(call)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, what
-    assert says in caught.value.details()
+    assert says in (caught.value.details() or "")
 
 
 def test_a_broken_batch_ends_the_stream_and_stores_nothing(serve: Serve, connect: Connect) -> None:
@@ -372,7 +374,9 @@ def test_more_streams_than_allowed_are_refused(serve: Serve, connect: Connect) -
 
 def test_a_connection_that_says_nothing_harms_nobody(serve: Serve, connect: Connect) -> None:
     served = serve()
-    with socket.create_connection(tuple(served.server.address), WAIT_S) as silent:
+    with socket.create_connection(
+        (served.server.address.host, served.server.address.port), WAIT_S
+    ) as silent:
         silent.sendall(b"GET / HTTP/1.1\r\n\r\n")
         agent = connect(served)
         agent.hello()

@@ -1,5 +1,7 @@
 """What a run used: Slurm's rules as a table, one line a case."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ USED = [
 
 @pytest.mark.parametrize(("what", "over", "elapsed", "cpu", "gpu", "mem", "node"), USED)
 def test_usage_follows_slurms_rules(
-    what: str, over: dict[str, object], elapsed: int, cpu: int, gpu: int, mem: int, node: int
+    what: str, over: dict[str, Any], elapsed: int, cpu: int, gpu: int, mem: int, node: int
 ) -> None:
     used = measure(a_job(**over))
     assert isinstance(used, Usage), what
@@ -68,7 +70,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("what", "over", "field", "says"), REFUSED)
 def test_the_impossible_is_refused_with_a_reason(
-    what: str, over: dict[str, object], field: str, says: str
+    what: str, over: dict[str, Any], field: str, says: str
 ) -> None:
     refused = measure(a_job(**over))
     if what == "absurd":  # 10^15 cores for six seconds still fit; a year of them do not
@@ -97,7 +99,7 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("over", "flags"), FLAGS)
-def test_what_is_odd_is_flagged(over: dict[str, object], flags: tuple[Flag, ...]) -> None:
+def test_what_is_odd_is_flagged(over: dict[str, Any], flags: tuple[Flag, ...]) -> None:
     record = a_job(**over)
     usage = measure(record)
     assert isinstance(usage, Usage)
