@@ -78,6 +78,7 @@ def read_through(feed: Feed, spool: Spool, health: Health, stored: Callable[[], 
         stored()
         if stop.is_set():
             return
+        del block  # or two blocks of large records are in memory while the next one is read
     health.source_went_well(feed.name, clock.now_s())
 
 
