@@ -139,8 +139,8 @@ def _with_unpriced(outcome: Outcome, unpriced: int) -> Outcome:
     if not unpriced:
         return outcome
     note = (
-        f"{unpriced} charges without a price were left out: add the missing SKU or tier to a rate"
-        " card and load it; they go on the next invoice"
+        f"Charges left out because they have no price: {unpriced}. Add the missing SKU or"
+        " tier to a rate card and load it; they then go on the next invoice."
     )
     return replace(outcome, unpriced=unpriced, message=f"{outcome.message} {note}".strip())
 
