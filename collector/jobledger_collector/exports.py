@@ -165,4 +165,7 @@ def local_time(epoch_s: int, timezone: str) -> str:
     """An instant as ISO 8601 with the zone's offset; empty for 0 (unknown)."""
     if epoch_s <= 0:
         return ""
-    return dt.datetime.fromtimestamp(epoch_s, zone(timezone)).isoformat()
+    try:
+        return dt.datetime.fromtimestamp(epoch_s, zone(timezone)).isoformat()
+    except (OverflowError, ValueError):  # the last hours of 9999 are 10000 east of Greenwich
+        return dt.datetime.fromtimestamp(epoch_s, dt.UTC).isoformat()

@@ -15,6 +15,7 @@ from jobledger_collector.exports import (
     export_jobs,
     export_lines,
     harmless,
+    local_time,
 )
 from jobledger_collector.store.usage_views import JobFilter
 from tests.collector.billing import DECEMBER, NOVEMBER, Books, a_run, open_books
@@ -146,3 +147,15 @@ def test_an_invoices_jobs_are_all_there_with_credits_as_numbers(books: Books) ->
 def test_nothing_chosen_is_a_heading_alone(books: Books) -> None:
     with books.engine.connect() as conn:
         assert "".join(export_lines(conn, period=199901)) == ",".join(LINE_HEADINGS) + "\r\n"
+
+
+@pytest.mark.parametrize(
+    ("epoch_s", "written"),
+    [
+        (0, ""),
+        (1_793_584_800, "2026-11-02T09:00:00+07:00"),
+        (253_402_300_799, "9999-12-31T23:59:59+00:00"),
+    ],
+)
+def test_an_instant_is_written_where_the_books_are_kept(epoch_s: int, written: str) -> None:
+    assert local_time(epoch_s, "Asia/Bangkok") == written
