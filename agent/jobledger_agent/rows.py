@@ -99,13 +99,15 @@ class RowReader:
         parsed = self._columns(columns, 1)
         for field, column in parsed.items():
             if column[0] is None:
-                name = next((n for n in _SOURCES[field] if n.lower() in self._index), field)
+                name = next(
+                    (n for n in _SOURCES[field] if n.lower() in self._index), _SOURCES[field][0]
+                )
                 found = self._find(columns, name)
-                return f"{name} is {fields.clean(found[0][:80])!r}" if found else f"no {name}"
+                if found and (found[0] or field != "cluster"):
+                    return f"{name} is {fields.clean(found[0][:80])!r}"
+                return f"no {name}; take the dump with it, or name it in the settings"
         if cross_check and list(self._contradictions(columns, parsed)):
-            return (
-                "its figures contradict each other (Start, End, ElapsedRaw, AllocCPUS, AllocTRES)"
-            )
+            return "its figures contradict each other (times, ElapsedRaw, AllocCPUS, AllocTRES)"
         return "it cannot be told from text in a name"
 
     def steps(self, rows: Sequence[Row]) -> list[StepRow | None]:

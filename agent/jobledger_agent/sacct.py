@@ -273,7 +273,7 @@ class SacctSource:
                 runs = ended if reading.end else opened
                 if runs is not None:
                     runs.add((reading.job_id, reading.submit))
-                if _is_half_told(reading, now):
+                if _is_half_told(reading, now, min(HALF_TOLD_S, self._overlap_s // 2)):
                     continue
                 block.append(self._steps.complete(reading, now))
             else:
@@ -310,11 +310,11 @@ def _kill(child: subprocess.Popen[Any]) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _is_half_told(job: SlurmJob, now: int) -> bool:
+def _is_half_told(job: SlurmJob, now: int, patience_s: int) -> bool:
     """Whether to leave a run for the next cycle, which reads it again.
 
     When sacct cannot fetch the list of TRES it prints an empty AllocTRES and
-    exits 0. A run that is like this for good is passed on after five minutes.
+    exits 0. A run that is like this for good is passed on after ``patience_s``.
     """
     ran = job.start and job.end > job.start and job.slurm_elapsed_s
-    return bool(ran) and not job.alloc_tres and now - job.end < HALF_TOLD_S
+    return bool(ran) and not job.alloc_tres and now - job.end < patience_s

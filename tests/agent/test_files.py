@@ -13,7 +13,7 @@ from jobledger_agent.bytestream import MAX_LINE_BYTES
 from jobledger_agent.files import FileSource
 from jobledger_agent.job import MAX_RAW_BYTES, SlurmJob
 from jobledger_agent.recognise import Kind, NotAccounting, header_layout, recognise
-from jobledger_agent.source import MAX_BLOCK_READINGS, Block
+from jobledger_agent.source import MAX_BLOCK_READINGS, Block, SourceError
 from tests.agent.dumps import COLUMNS, DATA, dump, read, row
 
 HEADER = "|".join(COLUMNS)
@@ -129,6 +129,31 @@ def test_blocks_and_their_positions(tmp_path: Path) -> None:
         assert rest == blocks[at + 1 :]
 
 
+def test_an_unchanged_file_is_not_read_twice(tmp_path: Path) -> None:
+    source = FileSource(dump(tmp_path / "d.txt", numbered(700)))
+    position = [block.position for block in source.read("")][-1]
+    assert list(source.read(position)) == []
+    assert len(read(source).jobs) == 700, "asked from the start, it starts again"
+    dump(source.path, numbered(701))
+    assert len(read(source, position).jobs) == 701
+
+
+def test_a_complaint_is_repeated(tmp_path: Path) -> None:
+    """A restarted agent must not take a cut dump for a whole one."""
+    path = text_file(tmp_path, dump(tmp_path / "d.txt", numbered(3)).read_bytes()[:-9])
+    (block,) = blocks_before_error(path)
+    assert read(FileSource(path), block.position).complaint == read(FileSource(path)).complaint
+    assert "is not whole" in read(FileSource(path)).complaint
+
+
+def blocks_before_error(path: Path) -> list[Block]:
+    """The blocks of a dump that is not whole."""
+    blocks: list[Block] = []
+    with pytest.raises(SourceError):
+        blocks.extend(FileSource(path).read(""))
+    return blocks
+
+
 def test_a_file_that_changed_is_read_from_the_start(tmp_path: Path) -> None:
     path = dump(tmp_path / "d.txt", numbered(3))
     (block,) = FileSource(path).read("")
@@ -147,7 +172,7 @@ def test_what_the_file_does_not_say(tmp_path: Path) -> None:
     os.utime(path, (1_795_300_000, 1_795_300_000))
     job = read(FileSource(path, default_cluster="alpha", cluster_rename={"alpha": "old"})).only
     assert (job.cluster, job.observed) == ("old", 1_795_300_000)
-    assert "no cluster" in read(FileSource(path)).unreadable[0].reason
+    assert "no Cluster;" in read(FileSource(path)).unreadable[0].reason
 
 
 def test_local_times_need_their_zone(tmp_path: Path) -> None:

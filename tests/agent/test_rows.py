@@ -100,7 +100,8 @@ def test_without_a_cluster_it_is_the_one_that_was_said() -> None:
     assert job is not None
     assert job.cluster == "gamma"
     assert RowReader(columns, ORIGIN).jobs([values], cross_check=True) == [None]
-    assert RowReader(columns, ORIGIN).fault(values, cross_check=True) == "no cluster"
+    fault = RowReader(columns, ORIGIN).fault(values, cross_check=True)
+    assert fault == "no Cluster; take the dump with it, or name it in the settings"
 
 
 @pytest.mark.parametrize("name", NEEDED)
