@@ -12,6 +12,7 @@ import pytest
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from werkzeug.test import TestResponse
 
 from jobledger_collector.store import people, sessions
@@ -68,12 +69,19 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return held
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Templates compile once for all the apps of a run."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def app(books_url: str, now: list[int]) -> Iterator[Flask]:
+def app(books_url: str, now: list[int], compiled: FileSystemBytecodeCache) -> Iterator[Flask]:
     """The web on a copy of the filled books, two days after they were filled."""
     assert now == [NOW_S]
     web = create_app(WebConfig(books_url))
     web.test_client_class = Browser
+    web.jinja_env.bytecode_cache = compiled
     yield web
     with web.app_context():
         database.site().engine.dispose()

@@ -14,7 +14,8 @@ from jobledger_collector.store.operations_views import is_reachable
 from jobledger_web.config import WebConfig
 
 __all__ = [
-    "Connection", "Site", "attach", "is_ready", "reading", "reading_later", "settings", "site", "writing",
+    "Connection", "Site", "attach", "is_ready", "reading", "reading_later", "settings", "site",
+    "writing",
 ]  # fmt: skip
 
 _SITE = "jobledger"
