@@ -111,7 +111,15 @@ def _items(answer: BinaryIO, question: Question) -> Iterator[list[Item]]:
     origin = Origin(question.cluster, {}, UTC, question.observed)
     layout = Layout((*question.columns, ""), question.nonce, quoted=False)
     reader = RowReader(layout.names, origin)
-    table = Lines(layout, reader, origin=question.what, cluster=question.cluster, first=1)
+    # Nobody can have forged these: what is odd about them is for the collector to judge.
+    table = Lines(
+        layout,
+        reader,
+        origin=question.what,
+        cluster=question.cluster,
+        first=1,
+        cross_check=False,
+    )
     for block in lines(answer):
         if isinstance(block, LongLine):
             raise SourceError(f"{question.what} wrote a line of {block.size} bytes; try again")

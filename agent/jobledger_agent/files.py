@@ -116,7 +116,9 @@ class FileSource:
         table = Lines(layout, RowReader(layout.names, origin), origin=name, cluster=self._cluster())
         fold = Fold(name)
         for block in _after_header(lines(dump)):
-            if isinstance(block, LongLine):
+            if block is None:
+                self._complain("it ends in its first line", dump)
+            elif isinstance(block, LongLine):
                 yield from fold.feed([*table.feed([], final=True), self._long(block)])
             elif isinstance(block, Tail):
                 yield from fold.feed(table.feed([], final=True))
@@ -164,14 +166,14 @@ class FileSource:
 
 def _after_header(
     blocks: Iterable[list[str] | LongLine | Tail],
-) -> Iterator[list[str] | LongLine | Tail]:
-    """The blocks without the first line of the first."""
+) -> Iterator[list[str] | LongLine | Tail | None]:
+    """The blocks without the first line of the first; None if there is nothing else."""
     first = True
     for block in blocks:
         if not first:
             yield block
-        elif isinstance(block, Tail):  # nothing but a header
-            yield Tail("")
+        elif isinstance(block, Tail):
+            yield None
         elif not isinstance(block, LongLine):
             yield block[1:]
         first = False

@@ -49,11 +49,6 @@ class Layout(NamedTuple):
     line_end: str = ""
     """What lines end in besides the newline: a carriage return, or nothing."""
 
-    @property
-    def guessable(self) -> bool:
-        """Whether a user may have written the delimiter into a name."""
-        return len(self.delimiter) == 1
-
     def split(self, line: str) -> Row:
         """The fields of one line; of a quoted line that is not CSV, its pieces."""
         if self.quoted and '"' in line:
@@ -74,10 +69,13 @@ def csv_row(text: str, delimiter: str) -> Row | None:
 class Knots:
     """Finds the groups among lines of which some are no record by themselves."""
 
-    def __init__(self, layout: Layout, aligner: Aligner, reader: RowReader) -> None:
+    def __init__(
+        self, layout: Layout, aligner: Aligner, reader: RowReader, *, cross_check: bool
+    ) -> None:
         self._layout = layout
         self._aligner = aligner
         self._reader = reader
+        self._cross_check = cross_check
 
     def groups(
         self, lines: Sequence[str], alone: Sequence[Read | None], *, final: bool
@@ -201,8 +199,10 @@ class Knots:
         """
         jobs = [row for row in rows if not self._reader.is_step(row)]
         steps = [row for row in rows if self._reader.is_step(row)]
-        check = self._layout.guessable
-        read = [*self._reader.jobs(jobs, cross_check=check), *self._reader.steps(steps)]
+        read = [
+            *self._reader.jobs(jobs, cross_check=self._cross_check),
+            *self._reader.steps(steps),
+        ]
         said = list({one: None for one in read if one is not None})
         if len(said) > 1:
             bare = {_without_texts(one) for one in said}
@@ -216,7 +216,7 @@ class Knots:
             return f"{len(row)} fields instead of {wanted}"
         if self._reader.is_step(row):
             return "a step's row of which some figure cannot be read"
-        return self._reader.fault(row, cross_check=self._layout.guessable)
+        return self._reader.fault(row, cross_check=self._cross_check)
 
 
 def _limit(lines: Sequence[str], begin: int) -> int:

@@ -20,18 +20,27 @@ class Lines:
     """Reads the lines of one dump in the order in which they come.
 
     ``cluster`` is what unreadable lines are filed under. ``first`` is the
-    number of the first line after the header.
+    number of the first line after the header. ``cross_check`` also sets aside
+    rows whose figures contradict each other: they are damaged or forged.
     """
 
     def __init__(
-        self, layout: Layout, reader: RowReader, *, origin: str, cluster: str, first: int = 2
+        self,
+        layout: Layout,
+        reader: RowReader,
+        *,
+        origin: str,
+        cluster: str,
+        first: int = 2,
+        cross_check: bool = True,
     ) -> None:
         self._layout = layout
         self._reader = reader
         self._origin = origin
         self._cluster = cluster
         self._aligner = Aligner(layout.names, layout.delimiter, USED)
-        self._knots = Knots(layout, self._aligner, reader)
+        self._knots = Knots(layout, self._aligner, reader, cross_check=cross_check)
+        self._cross_check = cross_check
         self._waiting: list[str] = []
         self._number = first
 
@@ -110,7 +119,7 @@ class Lines:
         return read
 
     def _read_jobs(self, rows: Sequence[Sequence[str]]) -> list[Read | None]:
-        jobs: list[Read | None] = list(self._reader.jobs(rows, cross_check=self._layout.guessable))
+        jobs: list[Read | None] = list(self._reader.jobs(rows, cross_check=self._cross_check))
         return self._without_invalid(rows, jobs, every=False)
 
     def _read_steps(self, rows: Sequence[Sequence[str]]) -> list[Read | None]:
@@ -120,7 +129,7 @@ class Lines:
     def _without_invalid(
         self, rows: Sequence[Sequence[str]], read: list[Read | None], *, every: bool
     ) -> list[Read | None]:
-        if rows and self._layout.guessable:
+        if rows and self._cross_check:
             for i in self._aligner.invalid(list(zip(*rows, strict=True)), every=every):
                 read[i] = None
         return read

@@ -214,6 +214,23 @@ def test_the_last_line_may_be_cut(tmp_path: Path) -> None:
         assert len(outcome.unreadable) == 1 - whole
 
 
+def test_a_dump_that_ends_in_its_header_is_not_an_empty_one(tmp_path: Path) -> None:
+    assert "it ends in its first line" in read(FileSource(text_file(tmp_path, HEADER))).complaint
+    assert read(FileSource(text_file(tmp_path, HEADER + "\n"))) == ([], [], "")
+
+
+@pytest.mark.parametrize("delimiter", ["|", "~@~", ","])
+def test_figures_that_contradict_each_other_are_set_aside(tmp_path: Path, delimiter: str) -> None:
+    """A digit was lost on the way: 31 years must not be priced."""
+    columns = [name for name in COLUMNS if name not in {"AllocTRES", "ReqTRES"}] + ["AllocTRES"]
+    values = dict(zip(COLUMNS, row(Start="795199300", AllocTRES="cpu=2"), strict=True))
+    path = dump(
+        tmp_path / "d", [[values[name] for name in columns]], columns=columns, delimiter=delimiter
+    )
+    (aside,) = read(FileSource(path)).unreadable
+    assert aside.reason.startswith("its figures contradict each other")
+
+
 def test_a_price_must_not_hang_on_a_value_that_may_be_cut(tmp_path: Path) -> None:
     """mem=100M without its newline may have been mem=100MiB of something longer."""
     columns = [name for name in COLUMNS if name != "AllocTRES"] + ["AllocTRES"]
