@@ -128,15 +128,21 @@ def lines(dump: Readable) -> Iterator[list[str] | LongLine | Tail]:
     """The lines in blocks, decoded with surrogateescape; at last the Tail."""
     rest = b""
     while chunk := dump.read(CHUNK_BYTES):
-        data = rest + chunk
-        end = data.rfind(b"\n")
-        rest = data[end + 1 :]
-        if end >= 0:
-            yield data[:end].decode("utf-8", "surrogateescape").split("\n")
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield _text(whole).split("\n")
         if len(rest) > MAX_LINE_BYTES:
             long, rest = _skip(dump, rest)
             yield long
-    yield Tail(rest.decode("utf-8", "surrogateescape"))
+    # What came with the end of a long line may be whole lines, too.
+    whole, newline, rest = rest.rpartition(b"\n")
+    if newline:
+        yield _text(whole).split("\n")
+    yield Tail(_text(rest))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _skip(dump: Readable, rest: bytes) -> tuple[LongLine, bytes]:

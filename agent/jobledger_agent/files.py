@@ -119,7 +119,8 @@ class FileSource:
             if block is None:
                 self._complain("it ends in its first line", dump)
             elif isinstance(block, LongLine):
-                yield from fold.feed([*table.feed([], final=True), self._long(block)])
+                items = table.feed([], final=True)
+                yield from fold.feed([*items, self._long(block, table.pass_over())])
             elif isinstance(block, Tail):
                 yield from fold.feed(table.feed([], final=True))
                 items, fault = table.tail(block.text)
@@ -136,9 +137,9 @@ class FileSource:
                 f"{self.path} is not whole: {what}; what came before is kept; take the dump again"
             )
 
-    def _long(self, line: LongLine) -> Unreadable:
+    def _long(self, line: LongLine, origin: str) -> Unreadable:
         reason = f"a line of {line.size} bytes, longer than any record of Slurm's"
-        return Unreadable(self._cluster(), str(self.path), reason, line.head, line.size)
+        return Unreadable(self._cluster(), origin, reason, line.head, line.size)
 
     def _unpriceable(self, dump: Dump, kind: Kind) -> Iterator[Reading]:
         """Each job's line of a dump whose columns cannot be told or do not suffice."""
@@ -152,7 +153,8 @@ class FileSource:
         number = 0
         for block in lines(dump):
             if isinstance(block, LongLine):
-                yield self._long(block)
+                number += 1
+                yield self._long(block, f"{self.path} line {number}")
                 continue
             for line in [block.text] if isinstance(block, Tail) else block:
                 number += 1

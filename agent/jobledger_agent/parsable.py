@@ -57,7 +57,7 @@ class Lines:
             self._keep(everything, len(everything))
             return items
         alone = self._alone(everything)
-        stop = len(everything) if final else len(everything) - 1
+        stop = len(everything) if final else max(0, len(everything) - 1)
         if None not in alone:
             self._keep(everything, stop)
             return [read for read in alone[:stop] if read is not None]
@@ -84,6 +84,11 @@ class Lines:
         origin = f"{self._origin} line {self._number}"
         fault = "it ends in the middle of a record"
         return [set_aside(self._cluster, origin, f"truncated: {fault}", line)], fault
+
+    def pass_over(self) -> str:
+        """Count a line that was not fed; where it is. Feed ``final`` before."""
+        self._number += 1
+        return f"{self._origin} line {self._number - 1}"
 
     def _keep(self, lines: Sequence[str], settled: int) -> None:
         self._waiting = list(lines[settled:])
