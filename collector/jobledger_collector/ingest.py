@@ -20,7 +20,7 @@ from jobledger_collector.revising import Clash, Outcome, revise_runs
 from jobledger_collector.store import agents, quarantine
 from jobledger_collector.store.books import BooksInForce, hold_generation
 from jobledger_collector.store.bulk import bulk_of
-from jobledger_collector.store.engine import is_clash, is_passing, transaction
+from jobledger_collector.store.engine import Writer, is_clash, is_passing
 from jobledger_collector.store.handles import Connection, Engine
 from jobledger_collector.store.rows import RunRow
 from jobledger_collector.wire import Decoded, Refusal
@@ -60,11 +60,40 @@ class Ingest:
     agent: str
     price_ids: PriceIds = field(default_factory=PriceIds)
     expect_new: bool = True
+    writer: Writer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Connect to nothing yet."""
+        self.writer = Writer(self.engine)
+
+    def close(self) -> None:
+        """Give the database connection back; a later batch would take another."""
+        self.writer.close()
 
     def prepare(self, decoded: Decoded) -> Prepared:
         """Return the batch as rows, priced by the books as last read."""
         books = self.rating.books
         return Prepared(decoded, [self._entry(entry, books) for entry in decoded.entries], books)
+
+    def apply_group(self, group: Sequence[Prepared]) -> list[Applied]:
+        """Store several batches in one transaction; an outcome for each, in their order.
+
+        Raises as ``apply``; none of them is stored then.
+        """
+        if len(group) == 1:
+            return [self.apply(group[0])]
+        newest = max(group, key=lambda prepared: prepared.books.generation)
+        merged = Decoded(
+            newest.decoded.number,
+            [entry for prepared in group for entry in prepared.decoded.entries],
+            clean=all(prepared.decoded.clean for prepared in group),
+        )
+        if any(prepared.books is not newest.books for prepared in group):
+            whole = self.prepare(merged)
+        else:
+            entries = [entry for prepared in group for entry in prepared.entries]
+            whole = Prepared(merged, entries, newest.books)
+        return _parted(self.apply(whole), [prepared.decoded for prepared in group])
 
     def apply(self, prepared: Prepared) -> Applied:
         """Store a batch and return its verdicts once it is durable.
@@ -73,6 +102,8 @@ class Ingest:
         DatabaseFailed; nothing is stored then.
         """
         for attempt in range(MAX_TRIES):
+            if attempt:
+                self._wait(attempt)
             try:
                 return self._in_one_transaction(prepared)
             except CollectorError as error:
@@ -81,15 +112,20 @@ class Ingest:
                         raise
                     return self._one_by_one(prepared)
             except Clash:
-                pass
+                continue
             except Exception:  # noqa: BLE001 - a fault of one record: found and quarantined
                 return self._one_by_one(prepared)
-            time.sleep(random.uniform(0, RETRY_WAIT_S * 2**attempt))  # noqa: S311 - not a secret
         return self._one_by_one(prepared)
+
+    @staticmethod
+    def _wait(attempt: int) -> None:
+        """Let the others pass; not before the second try, which only takes the longer way."""
+        if attempt > 1:
+            time.sleep(random.uniform(0, RETRY_WAIT_S * 2**attempt))  # noqa: S311 - no secret
 
     def _in_one_transaction(self, prepared: Prepared) -> Applied:
         try:
-            with transaction(self.engine) as conn:
+            with self.writer.transaction() as conn:
                 prepared = self._current(conn, prepared)
                 outcome = self._store(conn, prepared.entries, prepared.books)
                 self._close(conn, outcome)
@@ -102,7 +138,7 @@ class Ingest:
     def _one_by_one(self, prepared: Prepared) -> Applied:
         """Apply record by record and quarantine the one that cannot be applied."""
         try:
-            with transaction(self.engine) as conn:
+            with self.writer.transaction() as conn:
                 prepared = self._current(conn, prepared)
                 outcome = Outcome()
                 for entry in prepared.entries:
@@ -141,18 +177,19 @@ class Ingest:
     ) -> Outcome:
         runs = [entry for entry in entries if isinstance(entry, RunRow)]
         self.price_ids.learn(conn, runs)
-        if self.expect_new and self._store_new(conn, runs):
+        if self.expect_new and len({run.record[:3] for run in runs}) == len(runs):
+            self._store_new(conn, runs)
             outcome = Outcome([Verdict.NEW] * len(runs))
         else:
             outcome = revise_runs(conn, runs, books, self.price_ids)
             self.expect_new = all(verdict is Verdict.NEW for verdict in outcome.verdicts)
         return outcome if len(runs) == len(entries) else _with_refused(entries, outcome)
 
-    def _store_new(self, conn: Connection, runs: Sequence[RunRow]) -> bool:
-        """Load runs that are expected to be new; False when one is not, or comes twice."""
-        if len({run.record[:3] for run in runs}) < len(runs):
-            return False
-        return not runs or bulk_of(conn).insert_new(conn, runs, self.price_ids)
+    def _store_new(self, conn: Connection, runs: Sequence[RunRow]) -> None:
+        """Load runs that are expected to be new; raises Clash if one is not."""
+        if runs and not bulk_of(conn).insert_new(conn, runs, self.price_ids):
+            self.expect_new = False
+            raise Clash
 
     def _close(self, conn: Connection, outcome: Outcome) -> None:
         now_s = clock.now_s()
@@ -190,6 +227,22 @@ def _with_refused(entries: Sequence[RunRow | Quarantined], outcome: Outcome) -> 
 def _applied(number: int, outcome: Outcome) -> Applied:
     refusals = [Refusal(index, reason) for index, reason in sorted(outcome.reasons.items())]
     return Applied(number, outcome.verdicts, refusals)
+
+
+def _parted(applied: Applied, batches: Sequence[Decoded]) -> list[Applied]:
+    """Return each batch's part of an outcome that covers them all."""
+    parts = []
+    first = 0
+    for batch in batches:
+        after = first + len(batch.entries)
+        refusals = [
+            refusal._replace(place=refusal.place - first)
+            for refusal in applied.refusals
+            if first <= refusal.place < after
+        ]
+        parts.append(Applied(batch.number, applied.verdicts[first:after], refusals))
+        first = after
+    return parts
 
 
 def _may_pass_at_once(error: CollectorError) -> bool:

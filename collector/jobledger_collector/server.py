@@ -62,9 +62,7 @@ class Context(Protocol):
 class Ledger(usage_pb2_grpc.LedgerServiceServicer):
     """Receives what agents report."""
 
-    def __init__(
-        self, engine: Engine, metrics: Metrics, token: str, max_streams: int = 32
-    ) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, token: str, max_streams: int = 32) -> None:
         """Read the books; raises DatabaseFailed. ``token`` "" asks agents for none."""
         self.stopping = threading.Event()
         self._engine = engine

@@ -20,14 +20,21 @@ from jobledger_collector.store import agents
 from jobledger_collector.store.engine import transaction
 from jobledger_collector.wire import Decoded, encode_ack, read_request
 
-READ_AHEAD_BATCHES: Final = 2
+READ_AHEAD_BATCHES: Final = 4
+MAX_GROUP_RECORDS: Final = 2_000
+"""Records of waiting batches that are stored in one transaction."""
 POLL_S: Final = 0.25
 """How soon a stream notices that it must stop."""
 
 log = logging.getLogger(__name__)
 
-Item = Prepared | Health | BaseException | None
-"""What the reader hands on; an exception or None (the agent is done) is the last."""
+
+class Done(Exception):
+    """The agent has ended its stream in order."""
+
+
+Item = Prepared | Health | Exception
+"""What the reader hands on; an exception, Done among them, is the last."""
 
 
 class Stopping(Exception):
@@ -51,6 +58,7 @@ class Stream:
         self._stopping = stopping
         self._closed = threading.Event()
         self._items: queue.Queue[Item] = queue.Queue(READ_AHEAD_BATCHES)
+        self._ahead: Item | None = None
 
     def answers(self) -> Iterator[Any]:
         """Yield an acknowledgement for each batch, after it is durable.
@@ -60,17 +68,38 @@ class Stream:
         """
         threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
         try:
-            while (item := self._next()) is not None:
-                if isinstance(item, BaseException):
+            while True:
+                item = self._next()
+                if isinstance(item, Exception):
                     raise item
                 if isinstance(item, Health):
                     self._note(item)
                 else:
-                    yield self._apply(item)
+                    yield from self._apply(self._waiting_with(item))
+        except Done:
+            return
         finally:
             self._closed.set()
+            self._ingest.close()
+
+    def _waiting_with(self, first: Prepared) -> list[Prepared]:
+        """Return a batch and those that wait behind it: a commit costs the same for all."""
+        group, records = [first], len(first.entries)
+        while not self._items.empty():
+            self._ahead = self._items.get()
+            if not isinstance(self._ahead, Prepared):
+                break
+            records += len(self._ahead.entries)
+            if records > MAX_GROUP_RECORDS:
+                break
+            group.append(self._ahead)
+            self._ahead = None
+        return group
 
     def _next(self) -> Item:
+        if self._ahead is not None:
+            item, self._ahead = self._ahead, None
+            return item
         while True:
             if self._stopping.is_set():
                 raise Stopping
@@ -79,15 +108,17 @@ class Stream:
             except queue.Empty:
                 continue
 
-    def _apply(self, prepared: Prepared) -> Any:  # noqa: ANN401 - a message
+    def _apply(self, group: list[Prepared]) -> Iterator[Any]:
         started = time.perf_counter()
         try:
-            applied = self._ingest.apply(prepared)
+            outcomes = self._ingest.apply_group(group)
         except Exception:
             self._metrics.refused()
             raise
-        self._metrics.applied(applied.verdicts, time.perf_counter() - started)
-        return encode_ack(applied.number, applied.verdicts, applied.refusals)
+        seconds = time.perf_counter() - started
+        for applied in outcomes:
+            self._metrics.applied(applied.verdicts, seconds)
+            yield encode_ack(applied.number, applied.verdicts, applied.refusals)
 
     def _note(self, health: Health) -> None:
         with transaction(self._ingest.engine) as conn:
@@ -106,7 +137,7 @@ class Stream:
                     self._hand_on(said)
                 if self._closed.is_set():
                     return
-            self._hand_on(None)
+            self._hand_on(Done())
         except Exception as error:  # noqa: BLE001 - raised again in the stream's own thread
             self._hand_on(error)
 

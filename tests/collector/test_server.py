@@ -22,6 +22,7 @@ from jobledger_collector.store.engine import open_engine, reading
 from jobledger_collector.store.runs import find_runs
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 from tests.factories import a_batch, a_job
+from tests.postgres import TEMPLATE, PostgresServer
 
 LOOPBACK = Address("127.0.0.1", 0)
 WAIT_S = 20
@@ -232,21 +233,25 @@ def test_with_the_token_an_agent_reports(serve: Serve, connect: Connect) -> None
     assert list(agent.send(a_batch(a_job(1), number=1)).verdicts) == [NEW]
 
 
+@pytest.mark.postgres
 def test_a_database_that_goes_away_is_no_acknowledgement(
-    serve: Serve, connect: Connect, tmp_path: Path
+    postgres_server: PostgresServer, serve: Serve, connect: Connect
 ) -> None:
-    served = serve()
+    url = postgres_server.create(template=TEMPLATE)
+    served = serve(url)
     agent = connect(served)
     agent.hello()
     agent.send(a_batch(a_job(1), number=1))
-    served.engine.dispose()
-    (tmp_path / "jobledger.db").rename(tmp_path / "elsewhere.db")
-    (tmp_path / "jobledger.db").mkdir()
-    agent.say(usage_pb2.ReportRequest(batch=a_batch(a_job(2), number=2)))
-    code, details = agent.failure()
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert "database is not available" in details
-    assert str(tmp_path) not in details
+    postgres_server.drop(url)
+    for number in (2, 0):
+        if number:
+            agent.say(usage_pb2.ReportRequest(batch=a_batch(a_job(2), number=number)))
+        code, details = agent.failure()
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "database is not available" in details
+        assert url not in details
+        agent = connect(served)
+        agent.say(usage_pb2.ReportRequest(hello=usage_pb2.Hello(agent="a")))
 
 
 def test_stopping_lets_each_stream_finish_the_batch_in_hand(serve: Serve, connect: Connect) -> None:

@@ -27,7 +27,7 @@ class Bulk(Protocol):
     """What ingest asks of a database; every method is one or few statements."""
 
     def insert_new(self, conn: Connection, runs: Sequence[RunRow], price_id: PriceId) -> bool:
-        """Insert runs and what they owe; False, and nothing done, if one is known already."""
+        """Insert runs and what they owe; False if one is known: the transaction is then lost."""
 
     def upsert_runs(self, conn: Connection, runs: Sequence[RunRow]) -> None:
         """Insert runs or replace their rows."""

@@ -1,8 +1,8 @@
 """Bulk reads and writes for PostgreSQL: COPY, and one statement a set.
 
-New runs go by COPY straight into the tables inside a savepoint, which costs
-half of any upsert; only when a key is known already does a batch take the
-longer way. Text is formatted here and escaped only where it must be.
+New runs go by COPY straight into the tables, which costs half of any upsert;
+only when a key is known already does a batch start anew on the longer way.
+Text is formatted here and escaped only where it must be.
 """
 
 import io
@@ -25,7 +25,6 @@ from jobledger_collector.store.rows import (
     RunRow,
 )
 
-SAVEPOINT: Final = "jobledger_new_runs"
 UNIQUE_VIOLATION: Final = "23505"
 COPY_CHUNK_BYTES: Final = 1024 * 1024
 """How much psycopg2 reads at a time; its default of 8 KiB costs a call each."""
@@ -104,18 +103,15 @@ _FIND_LAST_CHANGE: Final = (
 
 
 def insert_new(conn: Connection, runs: Sequence[RunRow], price_id: PriceId) -> bool:
-    """Insert runs and what they owe; False, and nothing done, if one is known already."""
+    """Insert runs and what they owe; False if one is known: the transaction is then lost."""
     cursor = raw_cursor(conn)
-    cursor.execute(f"SAVEPOINT {SAVEPOINT}")
     try:
         _copy_in(cursor, _COPY_RUNS, _run_lines(runs))
         _copy_in(cursor, _COPY_CHARGES, _new_charge_lines(runs, price_id))
     except conn.dialect.loaded_dbapi.Error as error:
         if getattr(error, "pgcode", None) != UNIQUE_VIOLATION:
             raise
-        cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
         return False
-    cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
     return True
 
 

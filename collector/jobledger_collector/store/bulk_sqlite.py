@@ -20,8 +20,6 @@ from jobledger_collector.store.rows import (
     RunRow,
 )
 
-SAVEPOINT: Final = "jobledger_new_runs"
-
 
 def _quoted(columns: Iterable[str], table: str = "") -> str:
     prefix = f"{table}." if table else ""
@@ -68,19 +66,15 @@ _FIND_LAST_CHANGE: Final = (
 
 
 def insert_new(conn: Connection, runs: Sequence[RunRow], price_id: PriceId) -> bool:
-    """Insert runs and what they owe; False, and nothing done, if one is known already."""
+    """Insert runs and what they owe; False if one is known: the transaction is then lost."""
     cursor = raw_cursor(conn)
-    cursor.execute(f"SAVEPOINT {SAVEPOINT}")
     try:
         cursor.executemany(_INSERT_RUN, [run.values() for run in runs])
         cursor.executemany(_INSERT_CHARGE, _new_charges(runs, price_id))
     except sqlite3.IntegrityError as error:
-        cursor.execute(f"ROLLBACK TO {SAVEPOINT}")
         if "UNIQUE constraint failed" in str(error):
             return False
         raise
-    finally:
-        cursor.execute(f"RELEASE {SAVEPOINT}")
     return True
 
 

@@ -26,7 +26,7 @@ POSTGRES_LOCK_MS: Final = 30_000
 """How long a statement may wait for a lock before the batch is tried again."""
 POSTGRES_STATEMENT_MS: Final = 300_000
 POOL_CONNECTIONS: Final = 5
-POOL_OVERFLOW: Final = 60
+POOL_OVERFLOW: Final = 300
 """Connections beyond the pool: one a stream, and a few for the web."""
 POOL_WAIT_S: Final = 30
 
@@ -77,6 +77,40 @@ def writer(engine: Engine) -> Iterator[Connection]:
     """
     with explained(engine), engine.connect() as connection:
         yield connection.execution_options(**{_WRITING: True})
+
+
+class Writer:
+    """One connection kept for many writing transactions, by one thread at a time.
+
+    Asking a pool for a connection asks the server whether it lives, each time:
+    a round trip a batch. After any failure it is given back, and the next
+    transaction begins on one that was found alive.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Connect to nothing yet."""
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Yield a connection as the function ``transaction`` does; raises as it does."""
+        with explained(self._engine):
+            if self._connection is None:
+                connection = self._engine.connect()
+                self._connection = connection.execution_options(**{_WRITING: True})
+            try:
+                with self._connection.begin():
+                    yield self._connection
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 @contextmanager

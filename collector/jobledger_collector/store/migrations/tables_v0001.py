@@ -1,6 +1,5 @@
 """The tables as version 0001 made them: frozen; ``schema`` is the living description."""
 
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
