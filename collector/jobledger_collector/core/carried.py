@@ -10,8 +10,11 @@ from typing import Any, Final
 from jobledger_collector.core.record import JobRecord, tres_of, tres_text
 from jobledger_collector.core.revise import Attribution, History, Settled, Version, sighting
 
-CLAIMED: Final = ("user", "uid", "account", "assoc_id", "wckey")
-"""Fields in which the row may differ from the newest sighting: the frozen ones."""
+CLAIMED: Final = (
+    "user", "uid", "account", "assoc_id", "wckey",
+    "energy_j", "total_cpu_ms", "max_rss_bytes", "steps",
+)  # fmt: skip
+"""Fields in which the row may differ from its version: frozen, or known from another one."""
 _ALLOC: Final = JobRecord._fields.index("alloc_tres")
 _REQ: Final = JobRecord._fields.index("req_tres")
 
@@ -20,8 +23,11 @@ def pack(history: History, settled: Settled) -> str:
     """Return what the row of ``settled`` does not tell of its history."""
     if history.open_run or history == sighting(settled.record, settled.digest):
         return ""
-    shown = settled.shown
-    carried: dict[str, Any] = {"first": shown.first_observed}
+    (shown,) = (one for one in history.versions if one.essence == settled.shown.essence)
+    carried: dict[str, Any] = {
+        "first": shown.first_observed,
+        "energy_observed": shown.energy_observed,
+    }
     if history.last_open:
         carried["last_open"] = history.last_open
     if history.origin:
@@ -40,7 +46,7 @@ def unpack(record: JobRecord, digest: str, carried: str) -> History:
         return sighting(record, digest)
     told = json.loads(carried)
     claimed = dict(zip(CLAIMED, told.get("claimed", ()), strict=False))
-    shown = Version(record._replace(**claimed), digest, told["first"])
+    shown = Version(record._replace(**claimed), digest, told["first"], told["energy_observed"])
     versions = [shown, *(_unpacked(packed) for packed in told.get("others", ()))]
     return History(
         tuple(sorted(versions, key=lambda version: version.seniority)),
@@ -54,11 +60,11 @@ def _packed(version: Version) -> list[Any]:
     values: list[Any] = list(version.record)
     values[_ALLOC] = tres_text(version.record.alloc_tres)
     values[_REQ] = tres_text(version.record.req_tres)
-    return [values, version.digest, version.first_observed]
+    return [values, *version[1:]]
 
 
 def _unpacked(packed: list[Any]) -> Version:
-    values, digest, first_observed = packed
+    values, *seen = packed
     values[_ALLOC] = tres_of(values[_ALLOC])
     values[_REQ] = tres_of(values[_REQ])
-    return Version(JobRecord(*values), digest, first_observed)
+    return Version(JobRecord(*values), *seen)

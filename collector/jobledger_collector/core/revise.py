@@ -8,7 +8,9 @@ The rules, and the Slurm behaviour behind each (conformance cases in brackets):
 
 - An ended sighting outranks every open one: an ended run is not reopened.
 - Ended sightings that agree on start, end, suspension and allocation are one
-  *version*; its newest sighting speaks for it (energy, state, ids: 18, 33).
+  *version*; its newest sighting speaks for it (state, ids: 18), but what was
+  measured is never forgotten because a later sighting does not know it: energy
+  is the newest that is known (33), of what its steps used the most stands.
 - Versions whose times overlap tell of one run: the newest version stands
   (35, 36). One that holds less CPU, memory or GRES than an earlier version of
   that run is held for a person instead (38).
@@ -17,10 +19,17 @@ The rules, and the Slurm behaviour behind each (conformance cases in brackets):
 - User, account and wckey are those of the earliest ended sighting (37, 39).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from jobledger_collector.core.record import Flag, JobRecord, Usage
+from jobledger_collector.core.record import (
+    UNKNOWN,
+    Flag,
+    JobRecord,
+    Usage,
+    content_digest,
+    content_text,
+)
 from jobledger_collector.core.usage import REVOKED, add, measure, usage_flags
 
 MAX_VERSIONS: Final = 32
@@ -30,15 +39,17 @@ SKEW_S: Final = 300
 
 
 class Version(NamedTuple):
-    """An ended run as the newest of its sightings tells it.
+    """An ended run as the newest of its sightings tells it, with all that was measured.
 
-    ``first_observed`` is when any sighting with the same times and allocation
-    was first seen (epoch seconds).
+    ``digest`` is of ``record``; ``first_observed`` is when any sighting with the
+    same times and allocation was first seen, ``energy_observed`` when its energy
+    was last known (epoch seconds, 0 never).
     """
 
     record: JobRecord
     digest: str
     first_observed: int
+    energy_observed: int
 
     @property
     def essence(self) -> tuple[object, ...]:
@@ -53,9 +64,12 @@ class Version(NamedTuple):
         )
 
     @property
-    def rank(self) -> tuple[int, int, str]:
-        """Greater is newer; a total order over sightings of different content."""
-        return (self.record.observed, self.record.end, self.digest)
+    def rank(self) -> tuple[int, int, JobRecord]:
+        """Greater is newer; a total order but for what was measured, which is joined."""
+        bare = self.record._replace(
+            energy_j=UNKNOWN, total_cpu_ms=UNKNOWN, max_rss_bytes=UNKNOWN, steps=0
+        )
+        return (self.record.observed, self.record.end, bare)
 
     @property
     def seniority(self) -> tuple[int, int, str]:
@@ -102,8 +116,8 @@ class History(NamedTuple):
 class Settled(NamedTuple):
     """What a history comes to: the run to show, what it used, what is held back.
 
-    ``record`` carries the frozen attribution. ``digest`` is of ``shown``'s
-    newest sighting as Slurm gave it.
+    ``record`` carries the frozen attribution. ``shown`` also has the figures of
+    the versions that it replaced; ``digest`` is of its record without those.
     """
 
     record: JobRecord
@@ -114,13 +128,15 @@ class Settled(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Digest of the newest sighting of what is shown."""
+        """Digest of the version that is shown."""
         return self.shown.digest
 
 
 def sighting(record: JobRecord, digest: str) -> History:
     """Return the history of a run that was seen once."""
-    version = Version(record, digest, record.observed)
+    version = Version(
+        record, digest, record.observed, record.observed if record.energy_j > 0 else 0
+    )
     if not record.end:
         return History((), None, version, record.observed)
     return History((version,), _attribution(version), None, 0)
@@ -137,7 +153,7 @@ def join(one: History, other: History) -> History:
     return History(
         tuple(sorted(versions.values(), key=lambda version: version.seniority)),
         min(origins, default=None),
-        None if versions else max(opens, key=lambda version: version.rank),
+        None if versions else max(opens, key=lambda version: (version.rank, version.record)),
         max(one.last_open, other.last_open),
     )
 
@@ -205,8 +221,28 @@ def _counted(version: Version) -> Mapping[str, int]:
 
 
 def _same_version(one: Version, other: Version) -> Version:
-    newest = max(one, other, key=lambda version: version.rank)
-    return newest._replace(first_observed=min(one.first_observed, other.first_observed))
+    newest = _informed(max(one, other, key=lambda version: version.rank), (one, other))
+    digest = next((v.digest for v in (one, other) if v.record == newest.record), "")
+    return newest._replace(
+        digest=digest or content_digest(content_text(newest.record)),
+        first_observed=min(one.first_observed, other.first_observed),
+    )
+
+
+def _informed(version: Version, known: Sequence[Version]) -> Version:
+    """Return a version with what is known of its measures from all of these.
+
+    A sighting whose steps were not read, or whose energy had not come yet, says
+    "unknown"; that must not take back what was charged.
+    """
+    energy = max(known, key=lambda one: (one.energy_observed, one.record.energy_j))
+    record = version.record._replace(
+        energy_j=energy.record.energy_j,
+        total_cpu_ms=max(one.record.total_cpu_ms for one in known),
+        max_rss_bytes=max(one.record.max_rss_bytes for one in known),
+        steps=max(one.record.steps for one in known),
+    )
+    return version._replace(record=record, energy_observed=energy.energy_observed)
 
 
 def _attribution(version: Version) -> Attribution:
@@ -250,7 +286,7 @@ def _standing(versions: Iterable[Version]) -> tuple[list[Version], list[Version]
         for place, version in enumerate(run):
             shrunk = any(shrinks(version, earlier) for earlier in run[:place])
             (held if shrunk and version.interval else kept).append(version)
-        standing.append(max(kept, key=lambda version: version.rank))
+        standing.append(_informed(max(kept, key=lambda version: version.rank), kept))
     return standing, held
 
 

@@ -76,10 +76,9 @@ def measure(record: JobRecord) -> Usage | Rejected:
         return NO_USAGE
     if end < start or end < record.submit:
         return _backwards(record)
-    begin = max(start, record.submit)
-    span = Span(begin, end, record.suspended_s, record.alloc_tres)
-    elapsed_s = max(0, end - begin - record.suspended_s)
-    tres = record.alloc_tres
+    submit, suspended_s, tres = record.submit, record.suspended_s, record.alloc_tres
+    begin = max(start, submit)
+    elapsed_s = max(0, end - begin - suspended_s)
     if not tres and elapsed_s:
         return Rejected(
             f"It ran for {elapsed_s} s but AllocTRES is empty: Slurm could not say what it held."
@@ -93,14 +92,15 @@ def measure(record: JobRecord) -> Usage | Rejected:
             " check Start, End and AllocTRES in Slurm.",
             "alloc_tres",
         )
+    energy_j = record.energy_j
     return Usage(
-        (span,),
+        (Span(begin, end, suspended_s, tres),),
         elapsed_s,
         held.cpu * elapsed_s,
         held.gpu * elapsed_s,
         held.mem_mib * elapsed_s,
         held.node * elapsed_s,
-        record.energy_j if record.energy_j > 0 else UNKNOWN,
+        energy_j if energy_j > 0 else UNKNOWN,
     )
 
 
