@@ -136,7 +136,7 @@ def _sight(current: dict[RunKey, _Run], run: RunRow, books: BooksInForce, outcom
 
 def _told(settled: Settled) -> tuple[object, ...]:
     """Return what a revision is counted by: all that a run shows but when it was seen."""
-    return (settled.record[:-1], settled.digest, settled.usage, settled.flags)
+    return (settled.record[:-1], settled.shown.record[:-1], settled.usage, settled.flags)
 
 
 def _rejoined(

@@ -39,6 +39,8 @@ def sightings(job_ids: int = 1) -> st.SearchStrategy[JobRecord]:
         state=st.sampled_from(["COMPLETED", "COMPLETED", "CANCELLED", "REVOKED"]),
         account=st.sampled_from(["physics", "physics", "chem"]),
         wckey=st.sampled_from(["", "mine"]),
-        energy_j=st.sampled_from([-1, 50]),
+        energy_j=st.sampled_from([-1, -1, 50, 70]),
+        total_cpu_ms=st.sampled_from([-1, 9]),
+        steps=st.integers(0, 1),
         observed=st.integers(400, 405) | st.just(900),
     ).filter(possible)

@@ -229,6 +229,24 @@ def test_case_33_energy_is_charged_once_it_is_known(books: Collector) -> None:
     assert (books.owed("energy"), books.owed("cpu")) == (5_000, 12)
 
 
+def test_case_33_energy_that_was_charged_is_not_given_back_for_want_of_an_answer(
+    books: Collector,
+) -> None:
+    known = PLAIN._replace(energy_j=5_000, total_cpu_ms=40, max_rss_bytes=70, steps=2, observed=200)
+    books.take(known)
+    books.invoice(1)
+    for observed in (300, 400):
+        forgotten = known._replace(
+            energy_j=-1, total_cpu_ms=-1, max_rss_bytes=-1, steps=0, observed=observed
+        )
+        assert books.take(forgotten) == [KNOWN]
+        assert books.take(known._replace(observed=observed + 50)) == [KNOWN]
+    assert (books.owed("energy"), books.billed("energy")) == (5_000, 5_000)
+    kept = books.run(2)
+    assert (kept.record.total_cpu_ms, kept.record.max_rss_bytes, kept.record.steps) == (40, 70, 2)
+    assert (kept.revision, books.revisions()) == (1, [])
+
+
 def test_case_34_a_runaway_is_told_with_when_it_was_last_seen_open(books: Collector) -> None:
     books.take(run("12|RUNNING|100|100|-|0|T", observed=3_456_000))
     books.take(run("12|COMPLETED|100|100|100|0|T", observed=3_460_000))

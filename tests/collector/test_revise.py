@@ -125,6 +125,60 @@ def test_sightings_come_to(
         assert tuple(flag for flag in settled.flags if flag is not Flag.NO_MEMORY) == flags, what
 
 
+# (what it is, the sightings, energy, CPU time, largest resident set and steps shown)
+MEASURED: list[tuple[str, list[dict[str, Any]], tuple[int, int, int, int]]] = [
+    ("nothing was measured", [{}, {"observed": 2_000}], (-1, -1, -1, 0)),
+    ("steps that were not read again take nothing back",
+     [{"energy_j": 50, "total_cpu_ms": 7, "max_rss_bytes": 9, "steps": 2}, {"observed": 2_000}],
+     (50, 7, 9, 2)),
+    ("energy comes late (case 33)",
+     [{}, {"observed": 2_000, "energy_j": 50}, {"observed": 3_000}], (50, -1, -1, 0)),
+    ("an energy that was corrected is the newest one that is known",
+     [{"energy_j": 9_000}, {"observed": 2_000, "energy_j": 50}, {"observed": 3_000}],
+     (50, -1, -1, 0)),
+    ("no energy is not known to be none",
+     [{"energy_j": 50}, {"observed": 2_000, "energy_j": 0}], (50, -1, -1, 0)),
+    ("some steps are fewer than all",
+     [{"total_cpu_ms": 7, "max_rss_bytes": 9, "steps": 2},
+      {"observed": 2_000, "total_cpu_ms": 5, "max_rss_bytes": 10, "steps": 1}], (-1, 7, 10, 2)),
+    ("an end that moved keeps what was measured before",
+     [{"end": 150, "energy_j": 50, "steps": 1}, {"end": 600, "observed": 2_000}],
+     (50, -1, -1, 1)),
+    ("an end that moved, measured anew",
+     [{"end": 150, "energy_j": 50}, {"end": 600, "observed": 2_000, "energy_j": 70},
+      {"end": 600, "observed": 3_000}], (70, -1, -1, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "views", "shown"), MEASURED)
+def test_what_was_measured_is_never_forgotten(
+    what: str, views: list[dict[str, Any]], shown: tuple[int, int, int, int]
+) -> None:
+    for order in permutations(views):
+        history = reduce(join, [seen(**view) for view in order])
+        settled = settle(history)
+        record = settled.record
+        told = (record.energy_j, record.total_cpu_ms, record.max_rss_bytes, record.steps)
+        assert tuple(max(figure, -1) for figure in told) == shown, what
+        assert settled.usage.energy_j == shown[0], what
+        assert unpack(record, settled.digest, pack(history, settled)) == history, what
+
+
+def test_merged_runs_have_the_energy_of_each() -> None:
+    first = seen(end=200, energy_j=50, observed=210)
+    second = seen(start=300, end=400, energy_j=70, observed=410)
+    forgotten = seen(start=300, end=400, observed=500)
+    for order in permutations([first, second, forgotten]):
+        assert settle(reduce(join, order)).usage.energy_j == 120
+
+
+@given(histories, histories)
+def test_energy_that_is_known_stays_known(one: History, other: History) -> None:
+    before, after = settle(one), settle(join(one, other))
+    if before.usage.energy_j > 0 and not after.held:
+        assert after.usage.energy_j > 0
+
+
 def test_attribution_is_that_of_the_earliest_ended_sighting() -> None:
     before = seen(end=0, observed=150, user="root", account="pending")
     first = seen(observed=200, user="alice", account="physics", wckey="w")

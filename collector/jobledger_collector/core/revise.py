@@ -22,14 +22,7 @@ The rules, and the Slurm behaviour behind each (conformance cases in brackets):
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from jobledger_collector.core.record import (
-    UNKNOWN,
-    Flag,
-    JobRecord,
-    Usage,
-    content_digest,
-    content_text,
-)
+from jobledger_collector.core.record import UNKNOWN, Flag, JobRecord, Usage
 from jobledger_collector.core.usage import REVOKED, add, measure, usage_flags
 
 MAX_VERSIONS: Final = 32
@@ -41,9 +34,9 @@ SKEW_S: Final = 300
 class Version(NamedTuple):
     """An ended run as the newest of its sightings tells it, with all that was measured.
 
-    ``digest`` is of ``record``; ``first_observed`` is when any sighting with the
-    same times and allocation was first seen, ``energy_observed`` when its energy
-    was last known (epoch seconds, 0 never).
+    ``digest`` is of its newest sighting as Slurm gave it; ``first_observed`` is
+    when any sighting with the same times and allocation was first seen,
+    ``energy_observed`` when its energy was last known (epoch seconds, 0 never).
     """
 
     record: JobRecord
@@ -116,8 +109,9 @@ class History(NamedTuple):
 class Settled(NamedTuple):
     """What a history comes to: the run to show, what it used, what is held back.
 
-    ``record`` carries the frozen attribution. ``shown`` also has the figures of
-    the versions that it replaced; ``digest`` is of its record without those.
+    ``record`` carries the frozen attribution; ``shown`` has what was measured by
+    the versions that it replaced, too. ``digest`` is of ``shown``'s newest
+    sighting as Slurm gave it.
     """
 
     record: JobRecord
@@ -128,7 +122,7 @@ class Settled(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Digest of the version that is shown."""
+        """Digest of the newest sighting of what is shown."""
         return self.shown.digest
 
 
@@ -153,7 +147,7 @@ def join(one: History, other: History) -> History:
     return History(
         tuple(sorted(versions.values(), key=lambda version: version.seniority)),
         min(origins, default=None),
-        None if versions else max(opens, key=lambda version: (version.rank, version.record)),
+        None if versions else max(opens, key=lambda version: (version.rank, version.digest)),
         max(one.last_open, other.last_open),
     )
 
@@ -221,12 +215,9 @@ def _counted(version: Version) -> Mapping[str, int]:
 
 
 def _same_version(one: Version, other: Version) -> Version:
-    newest = _informed(max(one, other, key=lambda version: version.rank), (one, other))
-    digest = next((v.digest for v in (one, other) if v.record == newest.record), "")
-    return newest._replace(
-        digest=digest or content_digest(content_text(newest.record)),
-        first_observed=min(one.first_observed, other.first_observed),
-    )
+    newest = max(one, other, key=lambda version: (version.rank, version.digest))
+    first_observed = min(one.first_observed, other.first_observed)
+    return _informed(newest, (one, other))._replace(first_observed=first_observed)
 
 
 def _informed(version: Version, known: Sequence[Version]) -> Version:
