@@ -57,6 +57,7 @@ need_dev() {
     need git "tells the tests which files are the project's" has_program git
     need postgresql "the database server that tests start privately" has_server
     need chromium "the browser that tests drive" has_program chromium
+    need libatomic1 "runs the driver between tests and browser" has_library libatomic.so.1
     need poppler-utils "looks at rendered PDFs" has_program pdftoppm
     need systemd "checks the unit files" has_program systemd-analyze
 }
