@@ -1,5 +1,6 @@
 """Batches: one transaction each, a verdict a record, whatever is in them."""
 
+import sqlite3
 import threading
 from dataclasses import replace
 
@@ -215,6 +216,24 @@ def test_a_record_that_breaks_us_is_set_aside_and_its_neighbours_go_on(
     (row,) = collector.kept_aside()
     assert "ZeroDivisionError: a fault" in row.reason
     assert collector.owed() == 48
+
+
+def test_ids_of_prices_that_were_rolled_back_are_forgotten(
+    light: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another price could get the number that was given up."""
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bulk_sqlite, "insert_new", fails)
+        with pytest.raises(DatabaseUnavailable, match="disk is full"):
+            light.take(a_job(1))
+    light.take(a_job(2, tres="gres/gpu:a100=1,mem=1"))
+    light.take(a_job(1))
+    skus = {(row.key.job_id, row.item, row.price and row.price.sku) for row in light.standing()}
+    assert skus == {(1, "cpu", "cpu"), (1, "gpu", "gpu"), (2, "gpu:a100", "gpu-a100")}
 
 
 def test_what_the_database_refuses_is_set_aside(collector: Collector) -> None:
