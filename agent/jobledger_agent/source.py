@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from jobledger_agent.errors import AgentError
 from jobledger_agent.job import Reading
 
-MAX_BLOCK_READINGS = 500
+MAX_BLOCK_READINGS = 1_000
 """Readings in one block: one spool row, one wire batch."""
 
 

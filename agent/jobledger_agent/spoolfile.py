@@ -16,6 +16,8 @@ SLACK_BYTES: Final = 4 << 20
 """Above the quota, for SQLite's own pages; beyond it SQLite itself refuses."""
 BUSY_MS_MAX: Final = 30_000
 WAL_BYTES_MAX: Final = 16 << 20
+CACHE_KIB: Final = 256
+"""Of each connection: a block is written once and read once, so that more would only be held."""
 MAP_BYTES: Final = 0
 """No memory map: a read error must be an error, not a signal."""
 PRIVATE: Final = 0o600
@@ -154,6 +156,7 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}").fetchone()
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}").fetchone()
     connection.execute(f"PRAGMA mmap_size = {MAP_BYTES}").fetchone()
     return connection
 

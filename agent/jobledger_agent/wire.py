@@ -18,7 +18,7 @@ from jobledger_proto.v1 import usage_pb2 as pb
 
 METHOD: Final = "/jobledger.v1.LedgerService/Report"
 BLOCK_BYTES_MAX: Final = 256 * 1024
-"""Encoded size of one block, five times that of an ordinary one: a window of them is small."""
+"""Encoded size of one block, twice that of an ordinary one: a window of them is small."""
 RAW_BYTES_MAX: Final = 64 * 1024
 """Of an unreadable record, the wire carries this much."""
 TEXT_CHARS_MAX: Final = 1024

@@ -120,9 +120,9 @@ def test_kinds() -> None:
 
 def test_blocks_and_their_positions(tmp_path: Path) -> None:
     """A restart repeats at most the block that was not stored, and nothing is left out."""
-    source = FileSource(dump(tmp_path / "d.txt", numbered(1700)))
+    source = FileSource(dump(tmp_path / "d.txt", numbered(2_700)))
     blocks = list(source.read(""))
-    assert [len(block.readings) for block in blocks] == [MAX_BLOCK_READINGS] * 3 + [200]
+    assert [len(block.readings) for block in blocks] == [MAX_BLOCK_READINGS] * 2 + [700]
     assert {block.complete_through for block in blocks} == {0}
     for at, block in enumerate(blocks):
         rest = list(FileSource(source.path).read(block.position))

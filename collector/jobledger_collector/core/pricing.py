@@ -9,8 +9,9 @@ remainder, so that they add up exactly.
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from jobledger_collector.core.accounts import Payer
 from jobledger_collector.core.card import (
@@ -51,6 +52,9 @@ class Pricing(NamedTuple):
 
 NOTHING: Final = Pricing((), ())
 WITHOUT_CARD: Final = Pricing((), (Flag.NO_CARD,))
+
+
+_new_charge: Callable[[tuple[Any, ...]], Charge] = partial(tuple.__new__, Charge)
 
 
 class _Piece(NamedTuple):
@@ -131,7 +135,7 @@ def _charge(charges: list[Charge], piece: _Piece, segment: int, energy_j: int) -
             twice = 2 * remainder
             if twice > base_per_unit or (twice == base_per_unit and quantity & 1):
                 quantity += 1
-            charges.append(Charge(item, segment, start, base_units, quantity, price))
+            charges.append(_new_charge((item, segment, start, base_units, quantity, price)))
     if plan.energy is not None and energy_j > 0:
         item, _, base_per_unit, _, price = plan.energy
         quantity = divide_half_even(energy_j * MICRO, base_per_unit)
