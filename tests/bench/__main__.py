@@ -1,11 +1,13 @@
 """``make bench``: the whole path against the floor, in one run on PostgreSQL.
 
 The floor is plain COPY of the same rows into a table with the same key, a
-commit every 2,000 rows. The path is file -> agent -> spool -> gRPC -> collector
+commit every 2,000 rows; measured before and after the path, since machines are
+noisy. The path is file -> agent -> spool -> gRPC -> collector
 -> dedupe -> price -> stored, with everything on that is on in service. Both are
 given as wall time and as CPU-seconds of all processes, PostgreSQL's included,
 because COPY keeps one core busy and the path keeps two: on a busy machine only
-the CPU ratio holds.
+the CPU ratio holds. Starting the agent is part of the path; the collector and
+PostgreSQL run before it begins, as they do in service.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +23,32 @@ from pathlib import Path
 from jobledger_collector import cli as collector_cli
 from jobledger_collector.admin import cli as admin_cli
 from tests.bench.floor import copy_rows
-from tests.bench.usage import PostgresCpu, cpu_of_ended_s
+from tests.bench.usage import PostgresCpu, cpu_of_ended_s, cpu_of_running_s
 from tests.postgres import DURABLE, PostgresServer
 from tests.system.bulk import write_dump
+from tests.system.memory import wait_and_watch
 from tests.system.programs import free_port, start_agent_once, start_collector
 
+GIVE_UP_S = 3_600.0
 CARD = Path(__file__).parents[2] / "packaging" / "rates" / "mahidol.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Wall and CPU seconds of one way to store ``jobs`` jobs."""
+    """Wall and CPU seconds of one way to store ``jobs`` jobs, CPU by program.
+
+    ``agent_peak_bytes`` is the most memory that the agent held, 0 without one.
+    """
 
     jobs: int
     wall_s: float
-    cpu_s: float
+    cpu_by_s: Mapping[str, float]
+    agent_peak_bytes: int = 0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all programs."""
+        return sum(self.cpu_by_s.values())
 
     @property
     def jobs_per_s(self) -> float:
@@ -58,7 +71,8 @@ def measure_floor(server: PostgresServer, dump: Path, jobs: int) -> Measured:
     began = time.monotonic()
     copy_rows(url, dump)
     wall = time.monotonic() - began
-    return Measured(jobs, wall, cpu.seconds() - began_cpu + time.process_time() - own)
+    by_program = {"postgresql": cpu.seconds() - began_cpu, "copy": time.process_time() - own}
+    return Measured(jobs, wall, by_program)
 
 
 def measure_path(server: PostgresServer, dump: Path, jobs: int, folder: Path) -> Measured:
@@ -71,17 +85,37 @@ def measure_path(server: PostgresServer, dump: Path, jobs: int, folder: Path) ->
     cpu = PostgresCpu(server.pid)
     port = free_port()
     collector = start_collector(url, port, folder / "collector.log")
-    children_before = cpu_of_ended_s()
-    before = cpu.seconds()
-    began = time.monotonic()
-    agent = start_agent_once(port, folder / "spool.db", str(dump), log=folder / "agent.log")
-    status = agent.process.wait()
-    wall = time.monotonic() - began
-    collector.stop()
-    if status != 0:
-        raise SystemExit(agent.output())
-    processes = cpu_of_ended_s() - children_before
-    return Measured(jobs, wall, cpu.seconds() - before + processes)
+    with collector:
+        agents, before = cpu_of_ended_s(), cpu.seconds()
+        served = cpu_of_running_s(collector.process.pid)
+        began = time.monotonic()
+        agent = start_agent_once(port, folder / "spool.db", str(dump), log=folder / "agent.log")
+        with agent:
+            status, peak_bytes = wait_and_watch(agent, GIVE_UP_S)
+        wall = time.monotonic() - began
+        by_program = {
+            "agent": cpu_of_ended_s() - agents,
+            "collector": cpu_of_running_s(collector.process.pid) - served,
+            "postgresql": cpu.seconds() - before,
+        }
+        if status != 0:
+            raise SystemExit(agent.output())
+        collector.stop()
+    return Measured(jobs, wall, by_program, peak_bytes)
+
+
+def mean(first: Measured, second: Measured) -> Measured:
+    """Return what two measurements of the same thing come to."""
+    by_program = {
+        name: (cpu_s + second.cpu_by_s[name]) / 2 for name, cpu_s in first.cpu_by_s.items()
+    }
+    return Measured(first.jobs, (first.wall_s + second.wall_s) / 2, by_program)
+
+
+def per_job_us(path: Measured, floor: Measured) -> dict[str, float]:
+    """Return the CPU microseconds that a job costs each program, and the floor's."""
+    spent = {name: cpu_s / path.jobs * 1e6 for name, cpu_s in path.cpu_by_s.items()}
+    return spent | {"floor": floor.cpu_s / floor.jobs * 1e6}
 
 
 def report(floor: Measured, path: Measured, *, as_json: bool) -> str:
@@ -95,8 +129,13 @@ def report(floor: Measured, path: Measured, *, as_json: bool) -> str:
                 "path_jobs_per_s": round(path.jobs_per_s),
                 "wall_ratio": round(wall, 2),
                 "cpu_ratio": round(cpu, 2),
+                "cpu_us_per_job": {
+                    name: round(us, 1) for name, us in per_job_us(path, floor).items()
+                },
+                "agent_peak_mib": round(path.agent_peak_bytes / 2**20, 1),
             }
         )
+    spent = ", ".join(f"{name} {us:.1f}" for name, us in per_job_us(path, floor).items())
     row = "{:<28}{:>10.2f}{:>10.2f}{:>12,.0f}".format
     return "\n".join(
         (
@@ -104,6 +143,8 @@ def report(floor: Measured, path: Measured, *, as_json: bool) -> str:
             row("plain COPY, keyed (floor)", floor.wall_s, floor.cpu_s, floor.jobs_per_s),
             row("file -> priced and stored", path.wall_s, path.cpu_s, path.jobs_per_s),
             f"{'times the floor':<28}{wall:>10.2f}{cpu:>10.2f}",
+            f"CPU \N{MICRO SIGN}s a job: {spent}",
+            f"agent's peak memory: {path.agent_peak_bytes / 2**20:.1f} MiB",
         )
     )
 
@@ -119,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_dump(dump, args.jobs)
         floor = measure_floor(server, dump, args.jobs)
         path = measure_path(server, dump, args.jobs, folder)
+        floor = mean(floor, measure_floor(server, dump, args.jobs))
     sys.stdout.write(report(floor, path, as_json=args.json) + "\n")
     return 0
 

@@ -13,6 +13,11 @@ def cpu_of_ended_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def cpu_of_running_s(pid: int) -> float:
+    """User and system seconds of a process so far, without its children; 0 once it has ended."""
+    return _times(pid, with_children=False)[0]
+
+
 class PostgresCpu:
     """CPU-seconds of a PostgreSQL server: postmaster, and its children dead or alive."""
 
