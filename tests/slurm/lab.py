@@ -1,7 +1,8 @@
 """A whole private Slurm on loopback: munge, MariaDB, slurmdbd, slurmctld, two nodes.
 
 No systemd, no system user is made, nothing outside one directory is written.
-Used by the tests, and by hand as root:
+Used by the tests, and by hand. As root its daemons and jobs have users of their own;
+as anyone else all are that user's:
 
     python -m tests.slurm.lab up DIR      prints the environment to use
     python -m tests.slurm.lab down DIR
@@ -103,7 +104,7 @@ class Lab:
         assert self.layout is not None
         out = self.must(
             "mariadb", "--no-defaults", f"--socket={self.layout.database_socket}",
-            f"--user={'root' if self.is_root else self.me}", "--batch", "--skip-column-names",
+            "--user=root", "--batch", "--skip-column-names",
             "--execute", sql,
         )  # fmt: skip
         return [line.split("\t") for line in out.splitlines()]
