@@ -18,6 +18,8 @@ MAX_LINE_BYTES = 524_288
 MAX_STRING_BYTES = 4_194_304
 """Bytes without a quotation mark in JSON: no text of Slurm's is that long."""
 
+_LONG_NUMBER = b"9" * 64
+"""In place of a buffer of digits: still beyond every figure of Slurm's."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -42,7 +44,10 @@ class Readable(Protocol):
 
 
 class Dump:
-    """An open dump. A gzip stream that breaks off ends there; ``cut`` says why."""
+    """An open dump. A gzip stream that breaks off ends there; ``cut`` says why.
+
+    ``taken_bytes`` counts what ``read`` has given, unzipped.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -57,6 +62,7 @@ class Dump:
         self._stream = gzip.GzipFile(fileobj=self._file) if zipped else self._file
         self._head = b""
         self.cut = ""
+        self.taken_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +89,10 @@ class Dump:
         wanted = CHUNK_BYTES if size < 0 else size
         if self._head and wanted:
             chunk, self._head = self._head[:wanted], self._head[wanted:]
-            return chunk
-        return self._next(wanted)
+        else:
+            chunk = self._next(wanted)
+        self.taken_bytes += len(chunk)
+        return chunk
 
     def _next(self, size: int) -> bytes:
         if self.cut:
@@ -100,16 +108,26 @@ class Dump:
 
 
 class CleanJson:
-    """Bytes for a JSON parser: valid UTF-8 whatever Slurm wrote, no endless text."""
+    """Bytes for a JSON parser: valid UTF-8 whatever Slurm wrote, nothing endless."""
 
     def __init__(self, dump: Readable) -> None:
         self._dump = dump
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._unquoted = 0
+        self._digits = False
 
     def read(self, size: int = -1, /) -> bytes:
-        """As ``Dump.read``. Raises SourceError at a text that is too long."""
-        while chunk := self._dump.read(size):
+        """As ``Dump.read``. Raises SourceError at a text that is too long.
+
+        A number of thousands of digits, which would end the parser and the
+        whole program with it, is shortened to one that is too large all the same.
+        """
+        while chunk := self._filled(size):
+            digits, self._digits = self._digits, chunk.isdigit() and len(chunk) == size
+            if self._digits:
+                if digits:
+                    continue
+                chunk = _LONG_NUMBER
             last = chunk.rfind(b'"')
             self._unquoted = len(chunk) - last - 1 if last >= 0 else self._unquoted + len(chunk)
             if self._unquoted > MAX_STRING_BYTES:
@@ -122,6 +140,13 @@ class CleanJson:
             if not size:
                 break
         return self._decoder.decode(b"", final=True).encode()
+
+    def _filled(self, size: int) -> bytes:
+        """As many bytes as are wanted, if there are: a long number must fill a whole one."""
+        chunk = self._dump.read(size)
+        while 0 < len(chunk) < size and (more := self._dump.read(size - len(chunk))):
+            chunk += more
+        return chunk
 
 
 def lines(dump: Readable) -> Iterator[list[str] | LongLine | Tail]:

@@ -28,7 +28,7 @@ NO_VAL64 = 18_446_744_073_709_551_614
 MAX_ID = 2**64 - 1
 """DBIndex and SLUID use all 64 bits."""
 
-MAX_CACHED_CHARS = 1024
+MAX_CACHED_CHARS = 256
 """Longer values are read each time: what a cache keeps must not grow with the input."""
 
 NEVER = frozenset({"", "Unknown", "None", "N/A"})

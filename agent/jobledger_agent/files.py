@@ -16,7 +16,7 @@ from jobledger_agent.knots import Layout
 from jobledger_agent.parsable import Lines
 from jobledger_agent.recognise import Kind, NotAccounting, fixed_width_missing, recognise
 from jobledger_agent.rows import GOOD_COMMAND, NEEDED, STEP_MARK, Origin, RowReader
-from jobledger_agent.source import MAX_BLOCK_READINGS, Block, SourceError
+from jobledger_agent.source import MAX_BLOCK_BYTES, MAX_BLOCK_READINGS, Block, SourceError
 
 HEAD_BYTES = 65_536
 """By so much of a file it is recognised."""
@@ -74,7 +74,7 @@ class FileSource:
             readings = self._readings(dump, head, now.mtime)
             for _ in islice(readings, done):
                 pass
-            for block in _blocks(readings, done, now):
+            for block in _blocks(readings, dump, done, now):
                 position = block.position
                 yield block
             # Polled again, an unchanged file that was read well costs nothing.
@@ -181,14 +181,17 @@ def _after_header(
         first = False
 
 
-def _blocks(readings: Iterator[Reading], done: int, now: _Print) -> Iterator[Block]:
+def _blocks(readings: Iterator[Reading], dump: Dump, done: int, now: _Print) -> Iterator[Block]:
     """The readings in blocks; what was read before an error comes out before it."""
     error: SourceError | None = None
     while error is None:
         block: list[Reading] = []
+        enough_bytes = dump.taken_bytes + MAX_BLOCK_BYTES
         try:
             for reading in islice(readings, MAX_BLOCK_READINGS):
-                block.append(reading)  # noqa: PERF402 - what came before an error must stay
+                block.append(reading)  # what came before an error must stay
+                if dump.taken_bytes > enough_bytes:
+                    break
         except SourceError as fault:
             error = fault
         if not block and error is None:

@@ -7,11 +7,15 @@ it only adds to what is known of its use. Steps follow their job's row.
 from collections.abc import Sequence
 from operator import itemgetter
 
-from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable, set_aside
+from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable, set_aside, weight_bytes
 from jobledger_agent.rows import StepRow
 
 HELD_JOBS = 256
 """Jobs that wait for steps: in sacct's answers steps follow their job at once."""
+MAX_HELD_BYTES = 524_288
+"""Of what waits: where records are so large that fewer fit, fewer wait."""
+FEW_ITEMS = 256
+"""In one feed, which is 128 KiB of lines or more: then they are large, and are weighed."""
 
 _key = itemgetter(0, 1, 2)
 
@@ -44,13 +48,13 @@ class Fold:
             if len(keys) == len(items) and self._keys.isdisjoint(keys):
                 self._held.extend(item for item in items if not isinstance(item, StepRow))
                 self._keys |= keys
-                return self._release(HELD_JOBS)
+                return self._release(self._may_wait(len(items)))
         for item in items:
             if isinstance(item, StepRow):
                 self._step(item)
             elif isinstance(item, Unreadable) or not self._known(item):
                 self._held.append(item)
-        return self._release(HELD_JOBS)
+        return self._release(self._may_wait(len(items)))
 
     def finish(self) -> list[Reading]:
         """The readings still held: nothing follows."""
@@ -97,11 +101,22 @@ class Fold:
     def _release(self, keep: int) -> list[Reading]:
         if keep and len(self._held) <= 2 * keep:
             return []
-        cut = len(self._held) - keep
+        cut = max(0, len(self._held) - keep)
         released, self._held = self._held[:cut], self._held[cut:]
         self._keys = {_key(job) for job in self._held if isinstance(job, SlurmJob)}
         self._by_row, self._by_number, self._indexed = {}, {}, 0
         return released
+
+    def _may_wait(self, fed: int) -> int:
+        """How many of the newest readings may wait, after ``fed`` items came together."""
+        if fed >= FEW_ITEMS:
+            return HELD_JOBS
+        total_bytes = 0
+        for number, reading in enumerate(reversed(self._held[-HELD_JOBS:])):
+            total_bytes += weight_bytes(reading)
+            if total_bytes > MAX_HELD_BYTES:
+                return max(1, number)
+        return HELD_JOBS
 
 
 def _same(one: SlurmJob, other: SlurmJob) -> bool:

@@ -84,3 +84,14 @@ def set_aside(cluster: str, origin: str, reason: str, text: str) -> Unreadable:
 
 Reading = SlurmJob | Unreadable
 """What a source yields for each record: never an exception for one bad record."""
+
+_TRES_BYTES = 160
+"""What one entry of a Tres takes in memory, roughly."""
+
+
+def weight_bytes(reading: Reading) -> int:
+    """What a reading takes in memory beyond the ordinary, roughly: its texts and TRES."""
+    if isinstance(reading, Unreadable):
+        return len(reading.raw)
+    texts = sum(len(value) for value in reading if isinstance(value, str))
+    return texts + _TRES_BYTES * (len(reading.alloc_tres) + len(reading.req_tres))

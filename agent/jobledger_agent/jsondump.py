@@ -14,6 +14,7 @@ import ijson
 from jobledger_agent import fields
 from jobledger_agent.bytestream import Readable
 from jobledger_agent.fields import NO_VAL, NO_VAL64
+from jobledger_agent.growing import MAX_OBJECT_BYTES, Growing
 from jobledger_agent.job import ARRAY_REMAINDER, UNKNOWN, Reading, SlurmJob, set_aside
 from jobledger_agent.rows import Origin
 from jobledger_agent.source import SourceError
@@ -21,6 +22,12 @@ from jobledger_agent.tres import tres_of_json
 
 Json = Any
 """What a JSON document holds; every use checks what it is."""
+
+MAX_PATH_CHARS = 512
+"""Of the names that lead to a value: Slurm nests a dozen, and paths of all depths add up."""
+BUFFER_BYTES = 2_048
+"""Parsed at a time: all that one buffer holds is in memory at once, a thousand times its size
+if it does nothing but nest."""
 
 _JOB = "jobs.item"
 _STEP = "jobs.item.steps.item"
@@ -60,11 +67,13 @@ def read_json(stream: Readable, origin: Origin, name: str) -> Iterator[Reading]:
     """
     walk = _Walk(origin, name)
     try:
-        for prefix, event, value in ijson.parse(stream):
+        for prefix, event, value in ijson.parse(stream, buf_size=BUFFER_BYTES):
+            if len(prefix) > MAX_PATH_CHARS:
+                raise ijson.JSONError("it nests deeper than anything of Slurm's")  # noqa: TRY301
             reading = walk.event(prefix, event, value)
             if reading is not None:
                 yield reading
-    except (ijson.JSONError, UnicodeDecodeError) as error:
+    except (ijson.JSONError, UnicodeDecodeError, ArithmeticError) as error:
         rest = walk.rest()
         if rest is not None:
             yield rest
@@ -81,10 +90,10 @@ class _Walk:
     def __init__(self, origin: Origin, name: str) -> None:
         self._origin = origin
         self._name = name
-        self._job: ijson.ObjectBuilder | None = None
-        self._step: ijson.ObjectBuilder | None = None
+        self._job: Growing | None = None
+        self._step: Growing | None = None
         self._sums = StepSums()
-        self._errors: list[str] = []
+        self._error = ""
         self._jobs_seen = False
         self.count = 0
 
@@ -94,8 +103,8 @@ class _Walk:
             return self._inside(prefix, event, value)
         if prefix == "jobs" and event == "start_array":
             self._jobs_seen = True
-        elif prefix.startswith("errors.item") and event == "string" and value:
-            self._errors.append(str(value))
+        elif prefix.startswith("errors.item") and event == "string" and not self._error:
+            self._error = str(value)
         return None
 
     def _inside(self, prefix: str, event: str, value: Json) -> Reading | None:
@@ -103,18 +112,18 @@ class _Walk:
             self._in_step(prefix, event, value)
             return None
         if prefix == _JOB and event in {"start_map", "start_array"}:
-            self._job, self._sums = ijson.ObjectBuilder(), StepSums()
+            self._job, self._sums = Growing(), StepSums()
         if self._job is None:
             return self._reading(value)
         self._job.event(event, value)
         if prefix == _JOB and event in {"end_map", "end_array"}:
-            job, self._job = self._job.value, None
-            return self._reading(job)
+            job, self._job = self._job, None
+            return self._reading(job.value) if job.is_whole else self._too_large(job.value)
         return None
 
     def _in_step(self, prefix: str, event: str, value: Json) -> None:
         if prefix == _STEP and event == "start_map":
-            self._step = ijson.ObjectBuilder()
+            self._step = Growing()
         if self._step is not None:
             self._step.event(event, value)
             if prefix == _STEP and event == "end_map":
@@ -138,18 +147,24 @@ class _Walk:
             cluster = str(job.get("cluster") or "") if isinstance(job, dict) else ""
             return set_aside(cluster, self._origin_of(), str(unfit), text)
 
+    def _too_large(self, job: Json) -> Reading:
+        self.count += 1
+        text = json.dumps(job, default=str, ensure_ascii=False)
+        reason = f"an object of more than {MAX_OBJECT_BYTES >> 20} MiB, larger than any of Slurm's"
+        return set_aside("", self._origin_of(), reason, text)
+
     def rest(self) -> Reading | None:
         """The job that was being read when the document broke off."""
         if self._job is None:
             return None
-        text = json.dumps(getattr(self._job, "value", None), default=str, ensure_ascii=False)
+        text = json.dumps(self._job.value, default=str, ensure_ascii=False)
         self.count += 1
         return set_aside("", self._origin_of(), "truncated: the dump ends in this job", text)
 
     def check(self) -> None:
         """Raise SourceError if the whole document says that something is wrong."""
-        if self._errors:
-            raise SourceError(f"Slurm wrote an error into {self._name}: {_line(self._errors[0])}")
+        if self._error:
+            raise SourceError(f"Slurm wrote an error into {self._name}: {_line(self._error)}")
         if not self._jobs_seen:
             raise SourceError(
                 f"{self._name} is JSON without a list of jobs, so not accounting;"
@@ -246,11 +261,20 @@ def _time(times: Mapping[str, Json], key: str) -> int:
     """Epoch seconds, 0 for a time that has not come. Raises Unfit for anything else."""
     value = times.get(key)
     number = _number(value)
-    if number is None and isinstance(value, str) and value not in fields.NEVER:
+    if number is None and not _is_no_value(value):
         raise Unfit(f"time.{key} is {_line(value)}")
     if number is not None and number > NO_VAL:
         raise Unfit(f"time.{key} is {number}")
     return number or 0
+
+
+def _is_no_value(value: Json) -> bool:
+    """Whether this is one of the ways in which Slurm says that there is none."""
+    if isinstance(value, Mapping):
+        return not value.get("set") or _is_no_value(value.get("number"))
+    if isinstance(value, str):
+        return value in fields.NEVER
+    return value is None or (type(value) is int and value <= fields.MAX_ID)
 
 
 def _start(times: Mapping[str, Json]) -> int:

@@ -25,8 +25,8 @@ from jobledger_agent.answers import (
     step_use,
 )
 from jobledger_agent.commands import MAX_IDS, Programs, TooMuch, check_cluster, verdict
-from jobledger_agent.job import Reading, SlurmJob
-from jobledger_agent.source import MAX_BLOCK_READINGS, Block, SourceError
+from jobledger_agent.job import Reading, SlurmJob, weight_bytes
+from jobledger_agent.source import MAX_BLOCK_BYTES, MAX_BLOCK_READINGS, Block, SourceError
 from jobledger_agent.stepmemory import StepMemory
 from jobledger_agent.window import (
     NOTHING_KNOWN,
@@ -267,8 +267,9 @@ class SacctSource:
     ) -> Iterator[Block]:
         """The readings in blocks that do not move the position; notes which runs they are."""
         block: list[Reading] = []
-        now = self._now()
+        now, size_bytes = self._now(), 0
         for reading in readings:
+            size_bytes += weight_bytes(reading)
             if isinstance(reading, SlurmJob):
                 runs = ended if reading.end else opened
                 if runs is not None:
@@ -278,9 +279,9 @@ class SacctSource:
                 block.append(self._steps.complete(reading, now))
             else:
                 block.append(reading)
-            if len(block) == MAX_BLOCK_READINGS:
+            if len(block) == MAX_BLOCK_READINGS or size_bytes > MAX_BLOCK_BYTES:
                 yield self._block(known, block)
-                block = []
+                block, size_bytes = [], 0
         if block:
             yield self._block(known, block)
 

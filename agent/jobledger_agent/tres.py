@@ -59,7 +59,7 @@ def held(counts: Iterable[tuple[str, int]]) -> Held | None:
     return Held(tres, energy_j if 0 < energy_j <= MAX_COUNT else UNKNOWN, cpu, node)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def parse_tres(text: str) -> Held | None:
     """``billing=2,cpu=2,mem=4000M,node=1``; None if any part of it is not TRES."""
     if not text:

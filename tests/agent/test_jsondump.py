@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +264,51 @@ def test_gzip_that_breaks_off(tmp_path: Path) -> None:
     outcome = read(FileSource(path))
     assert outcome.jobs
     assert "is not whole" in outcome.complaint
+
+
+HOSTILE = {
+    "deep": b'{"jobs":[{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
+    "deep names": b'{"jobs":[{"x":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}]}",
+    "a long number": b'{"jobs":[{"job_id":' + b"9" * 6_000 + b"}]}",
+    "an endless number": b'{"jobs":[{"job_id":' + b"9" * 1_000_000 + b"}]}",
+    "an exponent": b'{"jobs":[{"job_id":1e99999999999999999999}]}',
+    "a large job": b'{"jobs":[{"x":[' + b'"text",' * 400_000 + b"1]}]}",
+    "a large step": b'{"jobs":[{"steps":[{"x":[' + b'"text",' * 400_000 + b"1]}]}]}",
+    "many errors": b'{"errors":[' + b'"text",' * 400_000 + b'"x"],"jobs":[]}',
+}
+MEMORY_MIB_MAX = 40
+"""For reading alone: without gRPC, the spool and metrics."""
+READ = """
+import re, sys
+from pathlib import Path
+from jobledger_agent.files import FileSource
+from jobledger_agent.source import SourceError
+try:
+    print(sum(len(block.readings) for block in FileSource(sys.argv[1]).read("")))
+except SourceError as error:
+    print(error)
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10)
+"""
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_no_document_costs_the_agent_its_memory_or_its_life(tmp_path: Path, content: bytes) -> None:
+    """In a process of its own: one of these once took 19 GB, another ended the interpreter."""
+    path = tmp_path / "hostile.json"
+    path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
+    )
+    said, peak_mib = done.stdout.strip().splitlines()
+    assert int(peak_mib) <= MEMORY_MIB_MAX
+    assert said == "1" or str(path) in said
+
+
+@pytest.mark.parametrize("start", ["1.5", "1e30", "true", "99999999999999999999", '"soon"', "[]"])
+def test_a_time_that_is_none_is_set_aside(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "d.json"
+    job = {"job_id": 1, "time": {"start": "START", "end": 9, "submission": 1}}
+    job |= {"tres": {"allocated": []}, "state": {"current": "COMPLETED"}, "cluster": "alpha"}
+    path.write_text(json.dumps({"jobs": [job]}).replace('"START"', start))
+    (aside,) = read(FileSource(path)).unreadable
+    assert aside.reason.startswith("time.start is ")
