@@ -8,6 +8,7 @@ formula is made harmless; numbers stay numbers.
 import csv
 import datetime as dt
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -45,8 +46,10 @@ BILLED_HEADINGS: Final = (
 )  # fmt: skip
 """Columns of one invoice's jobs; costs exact, before the lines were rounded."""
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What makes a spreadsheet take a cell for a formula; full-width forms too."""
+FORMULA: Final = re.compile(
+    r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+)
+"""What a spreadsheet takes for a formula: full-width forms too, and behind what it drops."""
 
 CHUNK_ROWS: Final = 500
 """Rows that one piece of CSV text holds."""
@@ -87,9 +90,8 @@ def harmless(text: str) -> str:
 
     Leading spaces and control characters do not hide it: spreadsheets drop them.
     """
-    bare = text.lstrip().lstrip("\x00\ufeff")
     hidden = text[:1] in {"\t", "\r", "\n"}
-    return f"'{text}" if hidden or bare.startswith(FORMULA_STARTS) else text
+    return f"'{text}" if hidden or FORMULA.match(text) else text
 
 
 def _csv(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:

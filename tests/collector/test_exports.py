@@ -56,6 +56,8 @@ def rows_of(pieces: Iterable[str]) -> list[dict[str, str]]:
         ("\nx", "'\nx"),
         ("  =1", "'  =1"),
         ("\ufeff=1", "'\ufeff=1"),
+        ("\ufeff =1", "'\ufeff =1"),
+        ("\x00\t=1", "'\x00\t=1"),
         ("\uff1d1", "'\uff1d1"),
         ("a=1", "a=1"),
         ("สมชาย", "สมชาย"),

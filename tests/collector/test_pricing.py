@@ -300,6 +300,17 @@ def test_a_sku_for_a_queue_or_a_reservation() -> None:
     assert (by_item["cpu"], by_item["node"]) == ("cpu-scavenger", "node-reserved")
 
 
+@pytest.mark.parametrize(("qos", "sku"), [("", "cpu-unnamed"), ("normal", "cpu-std")])
+def test_a_sku_for_runs_without_a_qos_is_not_for_those_of_another(qos: str, sku: str) -> None:
+    card = a_card(MAHIDOL)
+    (std,) = card.skus[MeterName.CPU]
+    unnamed = replace(std, id="cpu-unnamed", match={MatchKey.QOS: frozenset({""})})
+    book = RateBook([replace(card, skus={**card.skus, MeterName.CPU: (unnamed, std)})])
+    charged = {c.item: c.price for c in price(a_run(qos=qos), MU, book).charges}["cpu"]
+    assert charged is not None
+    assert charged.sku == sku
+
+
 def test_what_is_remembered_does_not_change_what_is_owed() -> None:
     book = RateBook([a_card(overrides=(an_override(),))])
     people = [("alice", "phys"), ("bob", "phys"), ("alice", "chem"), ("carol", "phys")] * 2

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jobledger_collector.core.record import NO_USAGE, UNKNOWN, Flag, Rejected, Span, Usage
 from jobledger_collector.core.usage import (
     MAX_BASE_UNITS,
+    MAX_MIB_S,
     MAX_EPOCH_S,
     add,
     held_by,
@@ -134,6 +135,14 @@ def test_what_is_accepted_fits_the_store(count: int, seconds: int) -> None:
     if isinstance(used, Usage):
         assert count * (seconds - 1) <= MAX_BASE_UNITS
         assert MAX_BASE_UNITS * 1_000_000 // 3_600 < 2**63
+
+
+def test_the_largest_machine_for_a_year_is_not_absurd() -> None:
+    tres = "cpu=1000000,gres/gpu=1000000,mem=4096000000,node=100000"
+    used = measure(a_job(submit=1, start=1, end=1 + 365 * 86_400, tres=tres))
+    assert isinstance(used, Usage)
+    assert used.mem_mib_s == 4_096_000_000 * 365 * 86_400
+    assert MAX_MIB_S * 1_000_000 // (3_600 * 1_024) < 2**63
 
 
 def test_disjoint_runs_add_up_and_unknown_energy_adds_nothing() -> None:

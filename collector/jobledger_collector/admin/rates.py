@@ -92,7 +92,7 @@ def _load(args: argparse.Namespace, context: Context) -> int:
             f"Loaded {card.label}, in force from"
             f" {local_time(card.effective_from, card.timezone)} ({card.timezone}).",
         )
-        reprice(conn, context, ended_after=0 if is_first else card.effective_from)
+        reprice(conn, context, ended_after=0 if is_first else card.effective_from - 1)
     return 0
 
 

@@ -29,7 +29,7 @@ from jobledger_collector.core.card import (
 )
 from jobledger_collector.core.charge import MICRO, PRICE_SCALE, Charge, Price
 from jobledger_collector.core.money import divide_half_even, format_price, split
-from jobledger_collector.core.rates import Plan, PlanKey, PlannedItem, RateBook
+from jobledger_collector.core.rates import UNNAMED, Plan, PlanKey, PlannedItem, RateBook
 from jobledger_collector.core.record import Flag, JobRecord, Span, Tres, Usage
 
 GPU_TRES: Final = "gres/gpu"
@@ -171,13 +171,13 @@ def _plan(
     named = book.mentioned
     key = (
         stretch,
-        record.cluster if record.cluster in named.clusters else "",
-        record.partition if record.partition in named.partitions else "",
-        record.qos if record.qos in named.qos else "",
-        record.reservation if record.reservation in named.reservations else "",
-        record.user if record.user in named.users else "",
-        record.account if record.account in named.projects else "",
-        payer.billing_account if payer.billing_account in named.accounts else "",
+        record.cluster if record.cluster in named.clusters else UNNAMED,
+        record.partition if record.partition in named.partitions else UNNAMED,
+        record.qos if record.qos in named.qos else UNNAMED,
+        record.reservation if record.reservation in named.reservations else UNNAMED,
+        record.user if record.user in named.users else UNNAMED,
+        record.account if record.account in named.projects else UNNAMED,
+        payer.billing_account if payer.billing_account in named.accounts else UNNAMED,
         payer.tier,
         tres,
     )

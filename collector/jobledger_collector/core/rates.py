@@ -9,6 +9,9 @@ from jobledger_collector.core.card import NO_END, MatchKey, RateCard, Scope
 from jobledger_collector.core.charge import Price
 from jobledger_collector.core.record import Flag
 
+UNNAMED: Final = "\0"
+"""Stands for every name that no card mentions: no name of Slurm's holds it, and
+"" is a name, of runs without a QOS or reservation."""
 MAX_PLANS = 100_000
 """Plans remembered by one book; beyond it the memory starts anew."""
 
@@ -41,8 +44,8 @@ class Plan(NamedTuple):
 class PlanKey(NamedTuple):
     """What makes runs alike for pricing: all that the cards look at.
 
-    A name that no card mentions is "" here, so that a thousand users without an
-    agreement are one.
+    A name that no card mentions is UNNAMED here, so that a thousand users without
+    an agreement are one.
     """
 
     stretch: int

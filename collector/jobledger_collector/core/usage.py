@@ -26,6 +26,8 @@ MAX_COUNT: Final = 10**15
 """Largest count of one TRES; Slurm's marks for unknown are far above it."""
 MAX_BASE_UNITS: Final = 3 * 10**16
 """Most of one TRES that one run can use: in millionths of an hour it still fits 64 bits."""
+MAX_MIB_S: Final = 10**18
+"""Most memory that one run can use: a million cores with 4 GiB each use a tenth in a year."""
 GPU: Final = "gres/gpu"
 GPU_TYPED: Final = "gres/gpu:"
 REVOKED: Final = "REVOKED"
@@ -38,7 +40,9 @@ ENDED_STATES: Final = frozenset({
 
 
 class Held(NamedTuple):
-    """What an allocation holds at any moment: cores, GPUs, MiB, nodes; and its largest count."""
+    """What an allocation holds at any moment: cores, GPUs, MiB, nodes; and the largest
+    count of anything but memory.
+    """
 
     cpu: int
     gpu: int
@@ -61,7 +65,7 @@ def held_by(tres: Tres) -> Held:
         gpu=max(named.get(GPU, 0), typed),
         mem_mib=named.get("mem", 0),
         node=named.get("node", 0),
-        largest=max(named.values(), default=0),
+        largest=max((count for name, count in tres if name != "mem"), default=0),
     )
 
 
@@ -86,10 +90,11 @@ def measure(record: JobRecord) -> Usage | Rejected:
             "alloc_tres",
         )
     held = held_by(tres)
-    if held.largest * (end - begin) > MAX_BASE_UNITS:
+    wall_s = end - begin
+    if held.largest * wall_s > MAX_BASE_UNITS or held.mem_mib * wall_s > MAX_MIB_S:
         return Rejected(
-            f"It held {held.largest} of a resource for {end - begin} s, which no cluster can:"
-            " check Start, End and AllocTRES in Slurm.",
+            f"It held {max(held.largest, held.mem_mib)} of a resource for {wall_s} s, which no"
+            " cluster can: check Start, End and AllocTRES in Slurm.",
             "alloc_tres",
         )
     energy_j = record.energy_j
