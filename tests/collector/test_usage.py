@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jobledger_collector.core.record import NO_USAGE, UNKNOWN, Flag, Rejected, Span, Usage
 from jobledger_collector.core.usage import (
     MAX_BASE_UNITS,
-    MAX_MIB_S,
     MAX_EPOCH_S,
+    MAX_MIB_S,
     add,
     held_by,
     measure,

@@ -40,8 +40,9 @@ ENDED_STATES: Final = frozenset({
 
 
 class Held(NamedTuple):
-    """What an allocation holds at any moment: cores, GPUs, MiB, nodes; and the largest
-    count of anything but memory.
+    """What an allocation holds at any moment: cores, GPUs, MiB, nodes.
+
+    ``largest`` is the largest count of anything but memory.
     """
 
     cpu: int
