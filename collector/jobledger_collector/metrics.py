@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from jobledger_collector import clock
 from jobledger_collector.config import Address
-from jobledger_collector.core.errors import ConfigInvalid, DatabaseFailed
+from jobledger_collector.core.errors import CannotListen, DatabaseFailed
 from jobledger_collector.core.record import Verdict
 from jobledger_collector.store import quarantine
 from jobledger_collector.store.engine import reading
@@ -70,12 +70,12 @@ class Metrics:
     def serve(self, address: Address) -> tuple[Address, Callable[[], None]]:
         """Serve them over HTTP; returns the bound address and how to stop.
 
-        Raises ConfigInvalid when the port cannot be had.
+        Raises CannotListen when the port cannot be had.
         """
         try:
             server, thread = start_http_server(address.port, address.host, self.registry)
         except OSError as error:
-            raise ConfigInvalid(
+            raise CannotListen(
                 f"Cannot listen on {address} for metrics ({error.strerror or error}): another"
                 " program may use the port; change [metrics] listen or --metrics-listen."
             ) from error

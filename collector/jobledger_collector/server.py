@@ -5,6 +5,7 @@ Plaintext is served on loopback only; the configuration refuses anything else.
 
 import hmac
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from jobledger_collector import clock
 from jobledger_collector.config import Address, ServerSection, TlsSection
 from jobledger_collector.core.errors import (
     BatchInvalid,
-    ConfigInvalid,
+    CannotListen,
     DatabaseFailed,
     DatabaseUnavailable,
 )
@@ -134,7 +135,7 @@ class Server:
     def __init__(
         self, ledger: Ledger, section: ServerSection, address: Address, tls: TlsSection
     ) -> None:
-        """Bind the port; raises ConfigInvalid when it cannot be had."""
+        """Bind the port; raises CannotListen, and ConfigInvalid for wrong certificates."""
         self._ledger = ledger
         self._health = health.HealthServicer()
         self._server = grpc.server(
@@ -159,6 +160,7 @@ class Server:
         self._server.stop(GRACE_S).wait()
 
     def _bind(self, address: Address, tls: TlsSection) -> Address:
+        _probe(address)
         try:
             if tls.certificate_file:
                 credentials = Certificates(tls).credentials()
@@ -166,10 +168,19 @@ class Server:
             else:
                 port = self._server.add_insecure_port(str(address))
         except RuntimeError as error:
-            raise ConfigInvalid(_cannot_listen(address)) from error
+            raise CannotListen(_cannot_listen(address)) from error
         if not port:
-            raise ConfigInvalid(_cannot_listen(address))
+            raise CannotListen(_cannot_listen(address))
         return Address(address.host, port)
+
+
+def _probe(address: Address) -> None:
+    """Ask the system for the port first: gRPC would write its own lines on stderr."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        raise CannotListen(_cannot_listen(address)) from error
 
 
 def _cannot_listen(address: Address) -> str:

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from jobledger_collector.config import Address, ServerSection, TlsSection
-from jobledger_collector.core.errors import ConfigInvalid
+from jobledger_collector.core.errors import CannotListen
 from jobledger_collector.metrics import Metrics
 from jobledger_collector.server import MAX_MESSAGE_BYTES, SERVICE, Ledger, Server
 from jobledger_collector.store import agents
@@ -282,9 +282,9 @@ def test_a_busy_port_is_one_sentence(serve: Serve, sqlite_url: str) -> None:
     engine = open_engine(sqlite_url)
     metrics = Metrics(engine)
     taken = served.server.address
-    with pytest.raises(ConfigInvalid, match=f"Cannot listen on 127.0.0.1:{taken.port}"):
+    with pytest.raises(CannotListen, match=f"Cannot listen on 127.0.0.1:{taken.port}"):
         Server(Ledger(engine, metrics, ""), ServerSection(), taken, TlsSection())
-    with pytest.raises(ConfigInvalid, match="for metrics"):
+    with pytest.raises(CannotListen, match="for metrics"):
         metrics.serve(taken)
 
 

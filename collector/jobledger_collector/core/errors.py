@@ -3,6 +3,7 @@
 The message says what happened, where, and what to do next::
 
     CollectorError                exit 1
+    ├── CannotListen              exit 1   an address is taken, or not this machine's
     ├── ConfigInvalid             exit 3   the settings cannot be used
     ├── DatabaseFailed            exit 4   the database refused; will not pass by itself
     │   └── DatabaseUnavailable   exit 4   the database is away; the same call may pass later
@@ -24,6 +25,10 @@ class ConfigInvalid(CollectorError):
     """A setting is missing, unknown or impossible."""
 
     exit_code: ClassVar[int] = 3
+
+
+class CannotListen(CollectorError):
+    """An address cannot be listened on now; another program may have it."""
 
 
 class DatabaseFailed(CollectorError):
