@@ -20,6 +20,8 @@ from jobledger_collector.core.errors import ConfigInvalid
 DEFAULT_PATH: Final = Path("/etc/jobledger/collector.toml")
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 ENV_PREFIX: Final = "JOBLEDGER_COLLECTOR_"
+ENV_CONFIG: Final = "JOBLEDGER_COLLECTOR_CONFIG"
+"""Names the settings file; not a setting itself."""
 MIN_TOKEN_CHARS: Final = 16
 MAX_TOKEN_CHARS: Final = 4_096
 DEFAULT_SECRETS: Final = frozenset({
@@ -170,7 +172,7 @@ def parse_address(text: str, where: str) -> Address:
 
 
 def _named(environ: Mapping[str, str]) -> Path | None:
-    named = environ.get("JOBLEDGER_COLLECTOR_CONFIG")
+    named = environ.get(ENV_CONFIG)
     if named:
         return Path(named)
     return DEFAULT_PATH if DEFAULT_PATH.is_file() else None
@@ -199,11 +201,16 @@ def _read(path: Path) -> Settings:
 
 
 def _apply_environment(settings: Settings, environ: Mapping[str, str]) -> None:
-    for section, kind in _SECTIONS.items():
-        for key in _keys(kind):
-            value = environ.get(f"{ENV_PREFIX}{section}_{key}".upper())
-            if value is not None:
-                settings.setdefault(section, {})[key] = value
+    known = {
+        f"{ENV_PREFIX}{section}_{key}".upper(): (section, key)
+        for section, kind in _SECTIONS.items()
+        for key in _keys(kind)
+    }
+    for name, value in environ.items():
+        if name.startswith(ENV_PREFIX) and name != ENV_CONFIG:
+            _known(f"The environment's {name}", name, known)
+            section, key = known[name]
+            settings.setdefault(section, {})[key] = value
 
 
 def _section(kind: type[_Section], name: str, given: Mapping[str, Any]) -> _Section:

@@ -1,5 +1,6 @@
 """What the server proves and asks with certificates; read again when files change."""
 
+import ssl
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +25,11 @@ class Certificates:
         """Return credentials that follow the files for as long as the server runs."""
         return grpc.dynamic_ssl_server_credentials(
             self._first,
-            self._changed,  # type: ignore[arg-type]  # None is "unchanged"; the stubs miss it
+            self.renewed,  # type: ignore[arg-type]  # None is "unchanged"; the stubs miss it
             require_client_authentication=bool(self._section.client_ca_file),
         )
 
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+    def renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the new configuration, None while the files are as they were."""
         try:
             stamp = self._current_stamp()
@@ -44,14 +45,42 @@ class Certificates:
         section = self._section
         pair = (_read(section.key_file, "key_file"), _read(section.certificate_file, "certificate"))
         ca = _read(section.client_ca_file, "client_ca_file") if section.client_ca_file else None
+        _check_that_they_fit(section)
         return grpc.ssl_server_certificate_configuration([pair], ca)
 
     def _current_stamp(self) -> tuple[int, ...]:
-        names = (self._section.certificate_file, self._section.key_file)
+        section = self._section
+        names = (section.certificate_file, section.key_file, section.client_ca_file)
         try:
-            return tuple(Path(name).stat().st_mtime_ns for name in names)
+            return tuple(Path(name).stat().st_mtime_ns for name in names if name)
         except OSError as error:
             raise ConfigInvalid(f"[tls] {error.filename}: {error.strerror}.") from error
+
+
+def _check_that_they_fit(section: TlsSection) -> None:
+    """Raise ConfigInvalid for files that gRPC would refuse without saying why."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A key with a passphrase must fail here, not ask for it on the terminal.
+        context.load_cert_chain(section.certificate_file, section.key_file, password="")
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigInvalid(
+            f"[tls] certificate_file {section.certificate_file} and key_file {section.key_file} do"
+            f" not fit together ({_reason(error)}): give the key, without a passphrase, that the"
+            " certificate was made for."
+        ) from error
+    try:
+        if section.client_ca_file:
+            context.load_verify_locations(section.client_ca_file)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigInvalid(
+            f"[tls] client_ca_file {section.client_ca_file} holds no certificate of an authority"
+            f" ({_reason(error)})."
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    return str(getattr(error, "reason", "") or error.strerror or error)
 
 
 def _read(name: str, key: str) -> bytes:

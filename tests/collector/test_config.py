@@ -46,6 +46,12 @@ def test_command_line_over_environment_over_file(tmp_path: Path) -> None:
     assert by_number.server.max_streams == 7
 
 
+def test_a_misspelt_variable_is_refused_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match='did you mean "JOBLEDGER_COLLECTOR_SERVER_LISTEN"'):
+        config_of("", tmp_path, JOBLEDGER_COLLECTOR_SERVER_LISTN="127.0.0.1:3")
+    assert config_of("", tmp_path, JOBLEDGER_COLLECTOR_CONFIG="x") == config_of("", tmp_path)
+
+
 def test_the_database_on_the_command_line_goes_before_a_file_that_names_one(
     tmp_path: Path,
 ) -> None:
@@ -188,8 +194,8 @@ def test_the_program_serves_says_ready_and_stops_in_order(tmp_path: Path) -> Non
          "--listen", ready[2], "--metrics-listen", ""],
         capture_output=True, text=True, check=False, timeout=WAIT_S,
     )  # fmt: skip
-    assert busy.returncode == 3
-    assert f"Cannot listen on {ready[2]}" in busy.stderr
+    assert busy.returncode == 1
+    assert busy.stderr.startswith(f"jobledger-collector: Cannot listen on {ready[2]}")
     program.send_signal(signal.SIGTERM)
     assert program.wait(WAIT_S) == 0
     program.stdout.close()
