@@ -4,15 +4,18 @@ Books are read once a generation and remembered, as are the ids of prices; both
 are only memories of the database, which each transaction checks.
 """
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from jobledger_collector.columns import Row, record_json
+from jobledger_collector.core.accounts import Payer
 from jobledger_collector.core.carried import pack
-from jobledger_collector.core.charge import NO_PRICE, Price
+from jobledger_collector.core.charge import NO_PRICE, Charge, Price
 from jobledger_collector.core.periods import OPEN, period_of
 from jobledger_collector.core.pricing import Pricing, price_run
 from jobledger_collector.core.record import (
     PRICING_FLAGS,
+    UNKNOWN,
     JobRecord,
     Quarantined,
     Rejected,
@@ -27,7 +30,7 @@ from jobledger_collector.store.books import BooksInForce, load_books
 from jobledger_collector.store.engine import reading
 from jobledger_collector.store.handles import Connection, Engine
 from jobledger_collector.store.prices import intern
-from jobledger_collector.store.rows import RunRow
+from jobledger_collector.store.rows import RunRow, StandingCharge, StoredRun
 
 MAX_PRICES: Final = 100_000
 """Price ids remembered; beyond it the memory starts anew."""
@@ -105,9 +108,52 @@ class PriceIds:
 def rate(record: JobRecord, usage: Usage, books: BooksInForce) -> Rated:
     """Return who pays for a run, when, and what it owes under these books."""
     payer = books.accounts.payer(record.cluster, record.account)
+    priced = price_run(record, usage, payer, books.rates)
+    return Rated(payer.billing_account, _period(record, usage, books), priced)
+
+
+def _period(record: JobRecord, usage: Usage, books: BooksInForce) -> int:
     end = record.end or max((span.end for span in usage.spans), default=0)
-    period = period_of(end, books.rates.timezone) if end else OPEN
-    return Rated(payer.billing_account, period, price_run(record, usage, payer, books.rates))
+    return period_of(end, books.rates.timezone) if end else OPEN
+
+
+def rate_billed(
+    run: RunRow | StoredRun,
+    standing: Sequence[StandingCharge],
+    keep: Collection[str],
+    books: BooksInForce,
+    old_prices: Mapping[int, Price],
+) -> Rated:
+    """Return what a run owes that is on an invoice: the items ``keep`` are as they were billed.
+
+    Its payer stays whatever the accounts say since, so that a correction goes to
+    who was billed, and one run's charges are never on two accounts.
+    """
+    account = next(old.row.billing_account for old in standing if old.invoice_id is not None)
+    payer = Payer(account, books.accounts.account(account).tier)
+    priced = price_run(run.record, run.usage, payer, books.rates)
+    kept = [charge_of(old, old_prices) for old in standing if old.row.item in keep]
+    charges = (*kept, *(charge for charge in priced.charges if charge.item not in keep))
+    flags = priced.flags if any(charge.price is None for charge in charges) else ()
+    return Rated(account, _period(run.record, run.usage, books), Pricing(charges, flags))
+
+
+def charge_of(old: StandingCharge, prices: Mapping[int, Price]) -> Charge:
+    """Return a stored charge as it was computed; ``prices`` are by id."""
+    row = old.row
+    return Charge(
+        row.item,
+        row.segment,
+        row.segment_start,
+        row.base_units,
+        row.quantity_micro,
+        prices.get(row.price_id),
+    )
+
+
+def invoiced_items(standing: Iterable[StandingCharge]) -> set[str]:
+    """Return the items of a run that are on an invoice."""
+    return {old.row.item for old in standing if old.invoice_id is not None}
 
 
 def new_run(row: Row, books: BooksInForce) -> RunRow | Quarantined:
@@ -165,8 +211,13 @@ def resettled_run(row: RunRow, history: History, settled: Settled, revision: int
 
 def price_facts(settled: Settled) -> tuple[object, ...]:
     """Return all that the charges of a run depend on, apart from the books."""
+    return (settled.usage.energy_j, *facts_without_energy(settled))
+
+
+def facts_without_energy(settled: Settled) -> tuple[object, ...]:
+    """Return all that the charges of a run but that for its energy depend on."""
     record = settled.record
     return (
-        settled.usage, record.end, record.cluster, record.user, record.account,
-        record.partition, record.qos, record.reservation,
+        settled.usage._replace(energy_j=UNKNOWN), record.end, record.cluster, record.user,
+        record.account, record.partition, record.qos, record.reservation,
     )  # fmt: skip

@@ -9,11 +9,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from jobledger_collector.core.accounts import Payer
 from jobledger_collector.core.charge import NO_PRICE, Charge, Price
-from jobledger_collector.core.pricing import price_run
 from jobledger_collector.core.record import RunKey, with_pricing_flags
-from jobledger_collector.rating import rate
+from jobledger_collector.rating import charge_of, invoiced_items, rate, rate_billed
 from jobledger_collector.store.books import BooksInForce
 from jobledger_collector.store.charges import Owed, find_standing, replace_charges
 from jobledger_collector.store.handles import Connection
@@ -87,7 +85,7 @@ def _rerate_page(conn: Connection, page: Sequence[StoredRun], books: BooksInForc
     return Rerated(
         runs=len(items),
         changed=changed,
-        invoiced=sum(1 for item in items if _invoiced_items(item.standing)),
+        invoiced=sum(1 for item in items if invoiced_items(item.standing)),
         unpriced=sum(1 for item in items if any(c.price is None for c in item.owed.charges)),
         before_e14=sum(_standing_cost(item.standing, old_prices) for item in items),
         after_e14=sum(_cost(item.owed.charges) for item in items),
@@ -100,21 +98,13 @@ def _rated(
     books: BooksInForce,
     old_prices: Mapping[int, Price],
 ) -> _Item:
-    """Rate a run by the books of now, except for its items on an invoice.
-
-    A run with such items also keeps its payer and its period, so that one
-    run's charges are never on two accounts.
-    """
-    invoiced = _invoiced_items(standing)
-    if invoiced:
-        account, period = run.billing_account, run.period
-        payer = Payer(account, books.accounts.account(account).tier)
-        priced = price_run(run.record, run.usage, payer, books.rates)
-        kept = [_charge(old, old_prices) for old in standing if old.row.item in invoiced]
-        charges = (*kept, *(charge for charge in priced.charges if charge.item not in invoiced))
-        flags = priced.flags if any(charge.price is None for charge in charges) else ()
-    else:
-        account, period, (charges, flags) = rate(run.record, run.usage, books)
+    """Rate a run by the books of now, except for its items on an invoice."""
+    invoiced = invoiced_items(standing)
+    account, period, (charges, flags) = (
+        rate_billed(run, standing, invoiced, books, old_prices)
+        if invoiced
+        else rate(run.record, run.usage, books)
+    )
     return _Item(
         run,
         standing,
@@ -128,28 +118,12 @@ def _differs(item: _Item) -> bool:
     return item.rating != Rating(run.key, run.flags, run.billing_account, run.period)
 
 
-def _invoiced_items(standing: Iterable[StandingCharge]) -> set[str]:
-    return {old.row.item for old in standing if old.invoice_id is not None}
-
-
 def _price_ids(standing: Mapping[RunKey, Sequence[StandingCharge]]) -> set[int]:
     return {old.row.price_id for charges in standing.values() for old in charges} - {NO_PRICE}
 
 
-def _charge(old: StandingCharge, prices: Mapping[int, Price]) -> Charge:
-    row = old.row
-    return Charge(
-        row.item,
-        row.segment,
-        row.segment_start,
-        row.base_units,
-        row.quantity_micro,
-        prices.get(row.price_id),
-    )
-
-
 def _standing_cost(standing: Iterable[StandingCharge], prices: Mapping[int, Price]) -> int:
-    return _cost(_charge(old, prices) for old in standing)
+    return _cost(charge_of(old, prices) for old in standing)
 
 
 def _cost(charges: Iterable[Charge]) -> int:

@@ -5,13 +5,21 @@ a run twice; what a run comes to does not depend on the order.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from jobledger_collector import clock
 from jobledger_collector.columns import record_json
-from jobledger_collector.core.record import JobRecord, Quarantined, RunKey, Verdict
+from jobledger_collector.core.card import MeterName
+from jobledger_collector.core.charge import Price
+from jobledger_collector.core.record import (
+    JobRecord,
+    Quarantined,
+    RunKey,
+    Verdict,
+    with_pricing_flags,
+)
 from jobledger_collector.core.revise import (
     MAX_VERSIONS,
     History,
@@ -21,12 +29,21 @@ from jobledger_collector.core.revise import (
     settle,
     sighting,
 )
-from jobledger_collector.rating import PriceIds, price_facts, resettled_run, settled_run
+from jobledger_collector.rating import (
+    PriceIds,
+    facts_without_energy,
+    invoiced_items,
+    price_facts,
+    rate_billed,
+    resettled_run,
+    settled_run,
+)
 from jobledger_collector.store.books import BooksInForce
 from jobledger_collector.store.bulk import Replaced, bulk_of
-from jobledger_collector.store.charges import Owed, replace_charges
+from jobledger_collector.store.charges import Owed, find_standing, replace_charges
 from jobledger_collector.store.handles import Connection
-from jobledger_collector.store.rows import RunRow, StoredRun, row_json, stored_run
+from jobledger_collector.store.prices import by_id
+from jobledger_collector.store.rows import RunRow, StandingCharge, StoredRun, row_json, stored_run
 
 TOO_MANY_VERSIONS: Final = (
     f"Slurm has told more than {MAX_VERSIONS} different stories of this run's times or resources:"
@@ -70,7 +87,8 @@ class _Run(NamedTuple):
 
     ``stored`` is whether the database has it already, ``row`` is what it shall
     hold, and ``replaced`` are the rows that its revisions replaced. Its charges
-    are looked at only when ``recharge``.
+    are looked at only when ``recharge``, all of them if ``moved``; else its
+    energy alone changed.
     """
 
     stored: bool
@@ -78,6 +96,7 @@ class _Run(NamedTuple):
     row: RunRow
     replaced: tuple[Replaced, ...] = ()
     recharge: bool = False
+    moved: bool = False
 
 
 def revise_runs(
@@ -100,7 +119,7 @@ def revise_runs(
             outcome.add(Verdict.KNOWN)
         else:
             _sight(current, run, books, outcome)
-    _write(conn, list(current.values()), price_ids)
+    _write(conn, _as_billed(conn, list(current.values()), books), price_ids)
     return outcome
 
 
@@ -150,11 +169,46 @@ def _rejoined(
     else:
         row = resettled_run(old, joined, after, old.revision + changed)
     replaced = (*known.replaced, _replaced(old)) if changed else known.replaced
-    return _Run(known.stored, joined, row, replaced, known.recharge or recharge)
+    moved = facts_without_energy(before) != facts_without_energy(after)
+    return _Run(
+        known.stored, joined, row, replaced, known.recharge or recharge, known.moved or moved
+    )
 
 
 def _replaced(row: RunRow) -> Replaced:
     return (*row.record.key, row.revision, row_json(row), clock.now_s())
+
+
+def _as_billed(conn: Connection, runs: Sequence[_Run], books: BooksInForce) -> list[_Run]:
+    """Return the runs, with those on an invoice whose energy alone changed charged as billed.
+
+    Energy comes late: that the books changed since the invoice is no reason to
+    take back what it rightly says of cores and memory.
+    """
+    late = [run for run in runs if run.stored and run.recharge and not run.moved]
+    keys = [run.row.record.key for run in late]
+    standing = {
+        key: charges
+        for key, charges in (find_standing(conn, keys) if keys else {}).items()
+        if invoiced_items(charges)
+    }
+    prices = by_id(conn, {old.row.price_id for charges in standing.values() for old in charges})
+    return [
+        run._replace(row=_billed_row(run, standing[key], books, prices)) if key in standing else run
+        for run, key in ((run, run.row.record.key) for run in runs)
+    ]
+
+
+def _billed_row(
+    run: _Run, standing: Sequence[StandingCharge], books: BooksInForce, prices: Mapping[int, Price]
+) -> RunRow:
+    row = run.row
+    keep = invoiced_items(standing) - {str(MeterName.ENERGY)}
+    account, period, pricing = rate_billed(row, standing, keep, books, prices)
+    flags = with_pricing_flags(filter(None, row.flags.split(",")), pricing.flags)
+    return row._replace(
+        flags=",".join(flags), billing_account=account, period=period, charges=pricing.charges
+    )
 
 
 def _write(conn: Connection, runs: Sequence[_Run], price_ids: PriceIds) -> None:

@@ -279,6 +279,33 @@ def test_a_revision_after_an_invoice_is_priced_again_but_the_invoice_is_not(book
     assert owed(books) == "44.00"  # 60 at the new price, less 16 as invoiced
 
 
+def test_energy_that_comes_after_the_invoice_takes_nothing_else_back(books: Books) -> None:
+    """Neither another payer nor another price since is a reason to undo what was billed."""
+    with_energy = FIRST.replace(
+        "meters:\n", "meters:\n  energy: {unit: kWh}\n"
+    ).replace("skus:\n", """skus:
+  - id: power
+    meter: energy
+    list: "4"
+    price: {mu: "4", gov: "4", private: "4"}
+    name: {en: Electricity, th: ไฟฟ้า}
+""").replace("version: 1", "version: 2").replace("2025-10-01", "2025-10-02")  # fmt: skip
+    load(books, with_energy)
+    first = a_run(1)
+    books.ingest(first)
+    books.issue()
+    reassign(books, ACCOUNTS.replace("slurm: [acme]", "slurm: [acme, physics]").replace(
+        "tier: mu, slurm: [physics]", "tier: mu"
+    ))  # fmt: skip
+    load(books, with_energy.replace("version: 2", "version: 3").replace("-10-02", "-10-03")
+         .replace('mu: "1"', 'mu: "2"'))  # fmt: skip
+    books.ingest(first._replace(energy_j=3_600_000, observed=first.observed + 9_999))
+    assert owed(books) == "4.00"
+    assert {(row[1], row[6], row[7]) for row in standing(books)} == {
+        ("cpu", "physics", True), ("mem", "physics", True), ("energy", "physics", False)
+    }  # fmt: skip
+
+
 def test_runs_that_arrive_during_a_load_are_priced_by_the_new_card(books: Books) -> None:
     """Whatever an ingest stores before or after the change, nothing keeps an old price."""
     batches = [[a_run(25 * n + k) for k in range(25)] for n in range(30)]
