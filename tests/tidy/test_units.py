@@ -120,6 +120,33 @@ def test_its_user_and_group_are_made(unit: Path, tmp_path: Path) -> None:
     assert f"\n{service['Group']}:" in "\n" + (tmp_path / "etc" / "group").read_text()
 
 
+def calls(name: str) -> set[str]:
+    """A system call, or all calls of a group such as @system-service."""
+    if not name.startswith("@"):
+        return {name}
+    listed = (line.strip() for line in analyze("syscall-filter", name).stdout.splitlines()[1:])
+    return {call for line in listed if line and line[0] != "#" for call in calls(line)}
+
+
+def allowed_calls(unit: Path) -> set[str]:
+    """What the unit's filters leave, taken in their order."""
+    left: set[str] = set()
+    for filters in re.findall(r"^SystemCallFilter=(.+)$", unit.read_text(), re.MULTILINE):
+        named = {call for name in filters.removeprefix("~").split() for call in calls(name)}
+        left = left - named if filters.startswith("~") else left | named
+    return left
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
+def test_what_no_unit_needs_is_refused_by_the_kernel(unit: Path) -> None:
+    assert allowed_calls(unit).isdisjoint({"mount", "ptrace", "chown", "setuid", "reboot"})
+
+
+def test_the_web_may_limit_the_process_that_draws_a_pdf() -> None:
+    (web,) = (unit for unit in UNITS if unit.stem == "jobledger-web")
+    assert "prlimit64" in allowed_calls(web)
+
+
 @pytest.mark.parametrize(
     "drop_in", sorted((SYSTEMD / "drop-ins").iterdir()), ids=lambda path: str(path.stem)
 )
