@@ -26,8 +26,8 @@ MAX_COUNT: Final = 10**15
 """Largest count of one TRES; Slurm's marks for unknown are far above it."""
 MAX_BASE_UNITS: Final = 3 * 10**16
 """Most of one TRES that one run can use: in millionths of an hour it still fits 64 bits."""
-MAX_MIB_S: Final = 10**18
-"""Most memory that one run can use: a million cores with 4 GiB each use a tenth in a year."""
+MAX_MIB_S: Final = 3 * 10**17
+"""Most memory that one run can use: a million cores with 4 GiB each use half of it in a year."""
 GPU: Final = "gres/gpu"
 GPU_TYPED: Final = "gres/gpu:"
 REVOKED: Final = "REVOKED"
