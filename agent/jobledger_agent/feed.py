@@ -30,6 +30,7 @@ PORTION_RAW_BYTES_MAX: Final = 192 * 1024
 """Of unreadable records, stored at one time: it bounds memory and fits any quota."""
 DIGEST_BYTES: Final = 16
 _SQLITE_INTEGER_MAX: Final = (1 << 63) - 1
+_STEPS_UNKNOWN: Final = (UNKNOWN, UNKNOWN, 0)
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ def _portions(readings: Sequence[Reading]) -> Iterator[Sequence[Reading]]:
 
 def _news(readings: Sequence[Reading], spool: Spool) -> tuple[list[Reading], list[Sighting]]:
     """Leave out what was stored before with the same content."""
-    sightings = [_sighting(reading) for reading in readings]
+    sightings = [sighting_of(reading) for reading in readings]
     unseen = spool.unseen(sightings)
     return (
         [reading for reading, is_news in zip(readings, unseen, strict=True) if is_news],
@@ -187,21 +188,25 @@ def _news(readings: Sequence[Reading], spool: Spool) -> tuple[list[Reading], lis
     )
 
 
-def _sighting(reading: Reading) -> Sighting:
+def sighting_of(reading: Reading) -> Sighting:
     """Name a reading and its content, without when it was seen."""
     if isinstance(reading, SlurmJob):
-        content = reading._replace(observed=0)
-        if not reading.end:
-            # These grow while a run is open; their growth alone is no news.
-            content = content._replace(
-                slurm_elapsed_s=0, energy_j=0, total_cpu_ms=0, max_rss_bytes=0, steps=0
-            )
         job_id = min(max(reading.job_id, 0), _SQLITE_INTEGER_MAX)
         submit = min(max(reading.submit, 0), _SQLITE_INTEGER_MAX)
-        return Sighting(reading.cluster, job_id, submit, _digest(content))
+        return Sighting(reading.cluster, job_id, submit, _job_digest(reading))
     digest = _digest((reading.cluster, reading.raw, reading.raw_size))
     # It has no key: part of its digest, where no run has a submit time, stands for one.
     return Sighting(reading.cluster, UNKNOWN, -(int.from_bytes(digest[:7]) + 1), digest)
+
+
+def _job_digest(job: SlurmJob) -> bytes:
+    """Name what a run's row says, then what its steps used if that is known."""
+    content = job._replace(observed=0, total_cpu_ms=0, max_rss_bytes=0, steps=0)
+    if not job.end:
+        # These grow while a run is open, as its steps' use does: their growth alone is no news.
+        return _digest(content._replace(slurm_elapsed_s=0, energy_j=0))
+    use = (job.total_cpu_ms, job.max_rss_bytes, job.steps)
+    return _digest(content) + (b"" if use == _STEPS_UNKNOWN else _digest(use))
 
 
 def _digest(content: object) -> bytes:

@@ -35,8 +35,10 @@ from jobledger_agent.window import (
     complete_through,
     halves,
     in_batches,
+    job_id_of,
     reached,
     read_position,
+    run_of,
     spans,
     write_position,
 )
@@ -229,7 +231,8 @@ class SacctSource:
             try:
                 with self._programs.ended(cluster, span, self._columns, question.nonce) as answer:
                     seen: set[Run] = set()
-                    yield from self._full(job_readings(answer, question), known, seen)
+                    readings = job_readings(answer, question)
+                    yield from self._full(_noting(readings, ended=seen), known)
             except TooMuch:
                 parts = halves(span)
                 if not parts:
@@ -249,45 +252,39 @@ class SacctSource:
         question = self._question(cluster)
         opened: set[Run] = set()
         with self._programs.running(cluster, self._columns, question.nonce) as answer:
-            yield from self._full(job_readings(answer, question), known, set(), opened)
-        for ids in in_batches((run[0] for run in state.open - opened), MAX_IDS):
+            readings = job_readings(answer, question)
+            yield from self._full(_noting(readings, opened=opened), known)
+        for ids in in_batches(map(job_id_of, state.open - opened), MAX_IDS):
             question = self._question(cluster)
             asked = self._programs.by_id(cluster, ids, self._columns, question.nonce, steps=False)
             with asked as answer:
-                yield from self._full(job_readings(answer, question), known, set(), opened)
+                readings = job_readings(answer, question)
+                yield from self._full(_noting(readings, opened=opened), known)
         known[cluster] = state._replace(open=frozenset(opened), open_at=now)
         yield self._block(known)
 
-    def _full(
-        self,
-        readings: Iterable[Reading],
-        known: dict[str, Known],
-        ended: set[Run],
-        opened: set[Run] | None = None,
-    ) -> Iterator[Block]:
-        """The readings in blocks that do not move the position; notes which runs they are."""
+    def _full(self, readings: Iterable[Reading], known: dict[str, Known]) -> Iterator[Block]:
+        """The readings in blocks that do not move the position."""
         block: list[Reading] = []
         now, size_bytes = self._now(), 0
+        still = self._block(known)  # what is open may be much to write: once, not for each block
         for reading in readings:
             size_bytes += weight_bytes(reading)
             if isinstance(reading, SlurmJob):
-                runs = ended if reading.end else opened
-                if runs is not None:
-                    runs.add((reading.job_id, reading.submit))
                 if _is_half_told(reading, now, min(HALF_TOLD_S, self._overlap_s // 2)):
                     continue
                 block.append(self._steps.complete(reading, now))
             else:
                 block.append(reading)
             if len(block) == MAX_BLOCK_READINGS or size_bytes > MAX_BLOCK_BYTES:
-                yield self._block(known, block)
+                yield still._replace(readings=tuple(block))
                 block, size_bytes = [], 0
         if block:
-            yield self._block(known, block)
+            yield still._replace(readings=tuple(block))
 
-    def _block(self, known: dict[str, Known], readings: Sequence[Reading] = ()) -> Block:
-        through = complete_through(known, self.clusters)
-        return Block(tuple(readings), write_position(known), through)
+    def _block(self, known: dict[str, Known]) -> Block:
+        """The position that says what is known."""
+        return Block((), write_position(known), complete_through(known, self.clusters))
 
     def _ask_steps(self) -> None:
         """Ask what the steps used; a failure leaves that unknown and is no complaint."""
@@ -309,6 +306,18 @@ def _kill(child: subprocess.Popen[Any]) -> None:
     if child.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
+
+
+def _noting(
+    readings: Iterable[Reading], *, ended: set[Run] | None = None, opened: set[Run] | None = None
+) -> Iterator[Reading]:
+    """The readings as they are; the runs among them are added to these sets."""
+    for reading in readings:
+        if isinstance(reading, SlurmJob):
+            runs = ended if reading.end else opened
+            if runs is not None:
+                runs.add(run_of(reading.job_id, reading.submit))
+        yield reading
 
 
 def _is_half_told(job: SlurmJob, now: int, patience_s: int) -> bool:

@@ -28,6 +28,14 @@ RECENT_RECORD_BYTES: Final = 128
 """Room that one remembered sighting takes, roughly; a quarter of the quota is for them."""
 
 
+_MOVE: Final = """
+INSERT INTO positions VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE
+SET position = excluded.position, complete_through = excluded.complete_through
+WHERE (position, complete_through) IS NOT (excluded.position, excluded.complete_through)
+"""
+"""Writes nothing where nothing moved: a position can be long, and blocks follow each other."""
+
+
 class SpoolFull(Exception):
     """No room now; nothing was stored. Says which bound was reached."""
 
@@ -41,7 +49,10 @@ class StoredBlock(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """Which content of a run was seen; the digest leaves out when."""
+    """Which content of a run was seen; the digest leaves out when.
+
+    A digest that another one begins with says less of the same content.
+    """
 
     cluster: str
     job_id: int
@@ -115,7 +126,7 @@ class Spool:
         with self._appending(source, blocks):
             self._remember(sightings)
             self._writer.execute(
-                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+                _MOVE,
                 (source, position, complete_through),
             )
 
@@ -150,7 +161,8 @@ class Spool:
         with self._reap_lock, self._errors_told():
             found = [self._reaper.execute(query, seen[:3]).fetchone() for seen in sightings]
         return [
-            row is None or row[0] != seen.digest for row, seen in zip(found, sightings, strict=True)
+            row is None or not row[0].startswith(seen.digest)
+            for row, seen in zip(found, sightings, strict=True)
         ]
 
     def head(self, after_id: int, limit: int) -> list[StoredBlock]:
@@ -175,9 +187,12 @@ class Spool:
             return _stats(self._reaper)
 
     def marks(self) -> list[SourceMark]:
-        """Say how far each source was read and acknowledged."""
+        """Say how far each source was read and acknowledged, without its position.
+
+        That is asked for often, and a position can be a megabyte.
+        """
         with self._reap_lock, self._errors_told():
-            return _marks(self._reaper)
+            return _marks(self._reaper, with_position=False)
 
     def prune_recent(self) -> None:
         """Forget sightings that are too old."""
@@ -274,11 +289,11 @@ def _stats(connection: sqlite3.Connection) -> SpoolStats:
     return SpoolStats(*connection.execute(query).fetchone())
 
 
-def _marks(connection: sqlite3.Connection) -> list[SourceMark]:
+def _marks(connection: sqlite3.Connection, *, with_position: bool = True) -> list[SourceMark]:
     # Acknowledged is what the source was complete to before its oldest waiting block.
     query = (
-        "SELECT source, position, complete_through, coalesce((SELECT complete_before FROM blocks"
+        "SELECT source, iif(?, position, ''), complete_through, coalesce((SELECT complete_before FROM blocks"
         " WHERE blocks.source = positions.source ORDER BY id LIMIT 1), complete_through)"
         " FROM positions ORDER BY source"
     )
-    return [SourceMark(*row) for row in connection.execute(query)]
+    return [SourceMark(*row) for row in connection.execute(query, (with_position,))]

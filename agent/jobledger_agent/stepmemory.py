@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from jobledger_agent.answers import StepUse
 from jobledger_agent.job import UNKNOWN, SlurmJob
 
-MAX_REMEMBERED = 50_000
+MAX_REMEMBERED = 20_000
 """Runs whose steps are remembered: far more than end within one overlap."""
 MAX_WANTED = 2_000
 """Runs whose steps are asked for after one cycle."""

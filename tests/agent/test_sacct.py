@@ -4,7 +4,6 @@ Slurm itself is not here: small shell scripts stand in for its programs. They
 print what sacct printed, fail as it failed, and write down how they were called.
 """
 
-import json
 import stat
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -17,7 +16,7 @@ from jobledger_agent.answers import JOB_COLUMNS, NEWER_COLUMNS, STEP_COLUMNS
 from jobledger_agent.job import UNKNOWN, SlurmJob, Unreadable
 from jobledger_agent.sacct import SacctSource
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.window import Known
+from jobledger_agent.window import Known, run_of
 from tests.agent.dumps import DATA, PLAIN, as_truth, truth
 
 NOW = 1_795_300_000
@@ -140,7 +139,7 @@ def test_a_cycle(lab: Lab) -> None:
         (2, END, NOW), (3, END, NOW), (4, 0, NOW),
     ]  # fmt: skip
     assert last.complete_through == NOW - window.SLACK_S
-    assert marks(last) == {"alpha": Known(NOW - 60, frozenset({(4, END - 60)}), NOW)}
+    assert marks(last) == {"alpha": Known(NOW - 60, frozenset({run_of(4, END - 60)}), NOW)}
 
 
 def test_the_command_line_and_the_environment(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +363,7 @@ def test_a_run_that_vanished_is_asked_for_by_its_id(lab: Lab) -> None:
     ]  # fmt: skip
     (asked,) = lab.asked("byid")
     assert " -a -D -X -j 2 -n -p " in asked
-    assert marks(last)["alpha"].open == {(9, END - 60)}
+    assert marks(last)["alpha"].open == {run_of(9, END - 60)}
     cycle(source, last.position)
     assert lab.asked("byid") == [asked], "and only once"
 
@@ -479,10 +478,14 @@ def test_a_position_that_is_not_ours_is_the_beginning(position: str) -> None:
 
 
 def test_a_position_comes_back() -> None:
-    known = {"b": Known(5, frozenset({(2, 3), (1, 2)}), 4), "a": Known(1, frozenset(), 0)}
+    known = {
+        "b": Known(5, frozenset({run_of(2, 3), run_of(1, 2)}), 4),
+        "a": Known(1, frozenset(), 0),
+    }
     text = window.write_position(known)
     assert window.read_position(text) == known
-    assert json.loads(text)["b"]["open"] == [[1, 2], [2, 3]]
+    assert window.write_position(window.read_position(text)) == text
+    assert window.job_id_of(run_of(2**32 - 1, NOW)) == 2**32 - 1
 
 
 def captured(version: str) -> Iterator[list[str]]:
