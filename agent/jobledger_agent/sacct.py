@@ -45,7 +45,7 @@ from jobledger_agent.window import (
 
 MAX_ANSWER_BYTES = 1 << 30
 """Of one answer; a larger one is asked for in smaller spans."""
-MAX_IN_MEMORY_BYTES = 4 << 20
+MAX_IN_MEMORY_BYTES = 1 << 20
 """Of one answer; what is more waits in a temporary file."""
 MAX_STDERR_BYTES = 65_536
 """Of what a program says on stderr; the rest is read and dropped."""
