@@ -293,7 +293,8 @@ def _marks(connection: sqlite3.Connection, *, with_position: bool = True) -> lis
     # Acknowledged is what the source was complete to before its oldest waiting block.
     query = (
         "SELECT source, iif(?, position, ''), complete_through,"
-        " coalesce((SELECT complete_before FROM blocks WHERE blocks.source = positions.source ORDER BY id LIMIT 1), complete_through)"
+        " coalesce((SELECT complete_before FROM blocks WHERE blocks.source = positions.source"
+        " ORDER BY id LIMIT 1), complete_through)"
         " FROM positions ORDER BY source"
     )
     return [SourceMark(*row) for row in connection.execute(query, (with_position,))]
