@@ -272,6 +272,17 @@ def test_another_mans_agreement_cuts_nothing() -> None:
     assert sum(c.base_units for c in charges if c.item == "cpu") == used_by(run).cpu_s
 
 
+def test_a_suspended_run_over_midnight_is_cut_without_loss() -> None:
+    """Conformance case 10: 72 s of which 60 suspended, cut at midnight, stay 12 s."""
+    midnight = 2_000_040
+    book = RateBook([a_card(), a_card(version=2, effective_from=midnight)])
+    run = a_run(end=2_000_072, suspended_s=60)
+    cpu = [c for c in price(run, MU, book).charges if c.item == "cpu"]
+    assert [c.segment_start for c in cpu] == [2_000_000, midnight]
+    assert sum(c.base_units for c in cpu) == used_by(run).cpu_s
+    assert used_by(run).elapsed_s == 12
+
+
 def test_merged_runs_are_charged_for_each_of_their_spans() -> None:
     """Conformance case 19: 100..200 and 300..400 are 200 s, each in its own segment."""
     one, two = (a_run(start=2_000_000 + n, end=2_000_100 + n) for n in (0, 200))
