@@ -28,6 +28,7 @@ def credentials(collector: CollectorSection) -> grpc.ChannelCredentials | None:
                 "to in plain text: set collector.ca_file (and cert_file, key_file)"
             )
         return None
+    _check_that_they_fit(collector)
     return grpc.ssl_channel_credentials(
         root_certificates=_pem(collector.ca_file, "ca_file"),
         private_key=_pem(collector.key_file, "key_file"),
@@ -58,6 +59,32 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _check_that_they_fit(collector: CollectorSection) -> None:
+    """Raise ConfigError for files that gRPC would only complain of in its own words."""
+    import ssl  # noqa: PLC0415 - two MiB that an agent without TLS does not need
+
+    _pem(collector.ca_file, "ca_file")
+    _pem(collector.cert_file, "cert_file")
+    _pem(collector.key_file, "key_file")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if collector.ca_file:
+            context.load_verify_locations(collector.ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"collector.ca_file {collector.ca_file} holds no certificate of an authority"
+        ) from error
+    try:
+        if collector.cert_file:
+            # A key with a passphrase must fail here, not ask for it on the terminal.
+            context.load_cert_chain(collector.cert_file, collector.key_file, password="")
+    except OSError as error:
+        raise ConfigError(
+            f"collector.cert_file {collector.cert_file} and key_file {collector.key_file} do not "
+            "fit together: give the key, without a passphrase, that the certificate was made for"
+        ) from error
 
 
 def _secret(text: str, where: str) -> str:
