@@ -1,9 +1,15 @@
 """``jobledger demo --no-serve``: what it leaves, and that doing it again adds nothing."""
 
 import json
+import re
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from decimal import Decimal
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -87,3 +93,43 @@ def test_the_demo_takes_a_dump_of_ones_own(tmp_path: Path) -> None:
     ]
     for key in ("elapsed_s", "cpu_s", "gpu_s", "mem_mib_s", "node_s"):
         assert sum(int(str(job[key])) for job in mine) == getattr(expected, key)
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_serves_although_the_usual_port_is_taken(tmp_path: Path) -> None:
+    dump = DATA / "slurm-25.11" / "cluster-beta.txt"
+    with socket.socket() as holder:
+        with suppress(OSError):  # taken already: as good
+            holder.bind(("127.0.0.1", 8080))
+            holder.listen()
+        demo = subprocess.Popen(
+            [*ADMIN, "demo", "--dir", str(tmp_path), "--input", str(dump)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            assert demo.stdout is not None
+            opened = next(line for line in demo.stdout if line.split()[:1] == ["Open"])
+            address = opened.split()[1].removeprefix("http://").rstrip("/")
+            web = HTTPConnection(address, timeout=10)
+            web.request("GET", "/healthz")
+            assert web.getresponse().status == HTTPStatus.OK
+            web.close()
+            assert ":8080/" not in opened
+        finally:
+            demo.send_signal(signal.SIGINT)
+            demo.communicate(timeout=60)
+    assert demo.returncode == 0
+
+
+@pytest.mark.timeout(120)
+def test_months_that_the_clock_has_not_reached_are_stored_and_not_billed(tmp_path: Path) -> None:
+    now = (DATA / "slurm-25.11" / "safe-billing-X-terminal.txt").read_text("utf-8")
+    dump = tmp_path / "future.txt"
+    dump.write_text(re.sub(r"\b1795(?=\d{6}\b)", "2110", now), "utf-8")
+    folder = tmp_path / "out"
+    run("demo", "--no-serve", "--dir", str(folder), "--input", str(dump))
+    db = f"sqlite:///{folder}/jobledger.db"
+    assert len(lines(run("--db", db, "jobs", "--json"))) == len(read(FileSource(dump)).jobs)
+    assert run("--db", db, "invoices", "--json") == ""

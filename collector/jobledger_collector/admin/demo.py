@@ -20,9 +20,16 @@ from typing import Final
 from jobledger_collector.admin.context import Context
 from jobledger_collector.admin.outcome import BadInput, CommandFailed
 from jobledger_collector.admin.output import say
-from jobledger_collector.admin.programs import Program, ProgramFailed, run_to_end
-from jobledger_collector.core.periods import format_period
+from jobledger_collector.admin.programs import (
+    Program,
+    ProgramFailed,
+    name_of,
+    read_output,
+    run_to_end,
+)
+from jobledger_collector.core.periods import format_period, period_of
 from jobledger_collector.pdf import Language, Renderer, RenderFailed
+from jobledger_collector.store.books import load_books
 from jobledger_collector.store.engine import open_engine, reading
 from jobledger_collector.store.invoices import get_invoice, list_invoices
 from jobledger_collector.store.people import list_people
@@ -92,7 +99,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="a dump of sacct or slurmrestd; default: the captures of the repository",
     )  # fmt: skip
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="port of the web (%(default)s)"
+        "--port", type=int, help=f"port of the web (default: {DEFAULT_PORT}, else any free one)"
     )
     parser.set_defaults(run=run)
 
@@ -118,7 +125,7 @@ def _play(stage: Stage, args: argparse.Namespace) -> int:
     _write_results(stage)
     _sum_up(stage)
     if not args.no_serve:
-        _serve(stage, args.port)
+        _serve(stage, args.port, temporary=args.dir is None)
     return status
 
 
@@ -168,7 +175,7 @@ def _deliver(stage: Stage) -> int:
             ["once", "--name", "demo", "--collector", address, "--spool", spool, *inputs],
         )
     if status not in {0, INPUT_UNREADABLE}:
-        raise CommandFailed(f"The agent ended with status {status}; it said why above")
+        _check(AGENT, status)
     return status
 
 
@@ -176,7 +183,12 @@ def _issue(stage: Stage) -> None:
     """Issue every month that has usage; this month too, though it is not over."""
     with reading(open_engine(stage.url)) as conn:
         periods = sorted(period for period, _ in months(conn) if period)
+        this_month = period_of(stage.context.now_s(), load_books(conn).rates.timezone)
     for period in periods:
+        if period > this_month:
+            month = format_period(period)
+            stage.step(f"{month} has not begun by this machine's clock: no invoices for it")
+            continue
         _jobledger(stage, "invoices", "issue", "--period", format_period(period), "--early")
 
 
@@ -202,7 +214,7 @@ def _sum_up(stage: Stage) -> None:
     stage.step(f"{runs} job runs stored, {kept_aside} records in quarantine: {stage.folder}")
 
 
-def _serve(stage: Stage, port: int | None) -> None:
+def _serve(stage: Stage, port: int | None, *, temporary: bool) -> None:
     """Serve the web until Ctrl-C or SIGTERM, with a password that works once."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with reading(open_engine(stage.url)) as conn:
@@ -211,18 +223,29 @@ def _serve(stage: Stage, port: int | None) -> None:
     listen = ("serve", "--db", stage.url, "--listen", f"127.0.0.1:{port}")
     with Program(WEB, listen, stage.log("web")) as web:
         address = web.wait_until_ready()
-        if known:
-            _jobledger(stage, "people", "passwd", ADMIN_LOGIN, "--generate")
-        else:
-            _jobledger(stage, "people", "add", ADMIN_LOGIN, "--role", "admin", "--generate")
+        password = _one_time_password(stage, is_known=known)
+        kept = " (gone after Ctrl-C; --dir keeps them)" if temporary else ""
         say(stage.context.out)
         say(stage.context.out, f"  Open      http://{address}/")
-        say(stage.context.out, f"  Sign in   {ADMIN_LOGIN}, with the one-time password above")
-        say(stage.context.out, f"  Results   {stage.folder}")
+        say(stage.context.out, f"  Login     {ADMIN_LOGIN}")
+        say(stage.context.out, f"  Password  {password} (for the first sign-in)")
+        say(stage.context.out, f"  Results   {stage.folder}{kept}")
         say(stage.context.out, "  Stop      Ctrl-C")
         stage.context.out.flush()
         if web.wait() != 0:
             raise ProgramFailed(f"The web ended by itself; see {stage.log('web')}")
+
+
+def _one_time_password(stage: Stage, *, is_known: bool) -> str:
+    """Give the admin a random password that must be changed at the first sign-in."""
+    what = ("passwd", ADMIN_LOGIN) if is_known else ("add", ADMIN_LOGIN, "--role", "admin")
+    arguments = ("people", *what, "--generate")
+    stage.step("jobledger " + " ".join(arguments))
+    with as_file(_samples()) as samples:
+        config = str(samples / "jobledger.toml")
+        status, output = read_output(ADMIN, ("--config", config, "--db", stage.url, *arguments))
+    _check(ADMIN, status)
+    return output.strip()
 
 
 def _free_port() -> int:
@@ -243,6 +266,9 @@ def _samples() -> Traversable:
 
 
 def _must(module: str, *arguments: str) -> None:
-    status = run_to_end(module, arguments)
+    _check(module, run_to_end(module, arguments))
+
+
+def _check(module: str, status: int) -> None:
     if status != 0:
-        raise CommandFailed(f"{module} ended with status {status}; it said why above")
+        raise CommandFailed(f"{name_of(module)} ended with status {status}; it said why above")

@@ -15,11 +15,17 @@ from typing import Self
 
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
+_NAMES = {"jobledger_collector.admin.cli": "jobledger"}
 _READY = re.compile(r"^READY\b.*?(127\.0\.0\.1:\d+)")
 
 
 class ProgramFailed(Exception):
     """A program ended, or was not ready in time; says which and shows why."""
+
+
+def name_of(module: str) -> str:
+    """Return the name by which people start a module: ``jobledger-web``."""
+    return _NAMES.get(module) or module.removesuffix(".cli").replace("_", "-")
 
 
 class Program:
@@ -55,7 +61,7 @@ class Program:
         """The ``host:port`` that it listens on. Raises ProgramFailed."""
         self._is_ready.wait(READY_TIMEOUT_S)
         if not self._address:
-            message = f"{self._module} did not start: {self._last_words()}"
+            message = f"{name_of(self._module)} did not start: {self._last_words()}"
             raise ProgramFailed(message)
         return self._address
 
@@ -96,3 +102,12 @@ def run_to_end(module: str, arguments: Sequence[str]) -> int:
     """Run ``python -m module arguments`` with our own stderr; its exit status."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def read_output(module: str, arguments: Sequence[str]) -> tuple[int, str]:
+    """Run ``python -m module arguments`` likewise; its exit status and its stdout."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
+    return done.returncode, done.stdout
