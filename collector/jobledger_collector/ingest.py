@@ -75,26 +75,6 @@ class Ingest:
         books = self.rating.books
         return Prepared(decoded, [self._entry(entry, books) for entry in decoded.entries], books)
 
-    def apply_group(self, group: Sequence[Prepared]) -> list[Applied]:
-        """Store several batches in one transaction; an outcome for each, in their order.
-
-        Raises as ``apply``; none of them is stored then.
-        """
-        if len(group) == 1:
-            return [self.apply(group[0])]
-        newest = max(group, key=lambda prepared: prepared.books.generation)
-        merged = Decoded(
-            newest.decoded.number,
-            [entry for prepared in group for entry in prepared.decoded.entries],
-            clean=all(prepared.decoded.clean for prepared in group),
-        )
-        if any(prepared.books is not newest.books for prepared in group):
-            whole = self.prepare(merged)
-        else:
-            entries = [entry for prepared in group for entry in prepared.entries]
-            whole = Prepared(merged, entries, newest.books)
-        return _parted(self.apply(whole), [prepared.decoded for prepared in group])
-
     def apply(self, prepared: Prepared) -> Applied:
         """Store a batch and return its verdicts once it is durable.
 
@@ -227,22 +207,6 @@ def _with_refused(entries: Sequence[RunRow | Quarantined], outcome: Outcome) -> 
 def _applied(number: int, outcome: Outcome) -> Applied:
     refusals = [Refusal(index, reason) for index, reason in sorted(outcome.reasons.items())]
     return Applied(number, outcome.verdicts, refusals)
-
-
-def _parted(applied: Applied, batches: Sequence[Decoded]) -> list[Applied]:
-    """Return each batch's part of an outcome that covers them all."""
-    parts = []
-    first = 0
-    for batch in batches:
-        after = first + len(batch.entries)
-        refusals = [
-            refusal._replace(place=refusal.place - first)
-            for refusal in applied.refusals
-            if first <= refusal.place < after
-        ]
-        parts.append(Applied(batch.number, applied.verdicts[first:after], refusals))
-        first = after
-    return parts
 
 
 def _may_pass_at_once(error: CollectorError) -> bool:

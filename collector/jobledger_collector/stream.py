@@ -21,8 +21,6 @@ from jobledger_collector.store.engine import transaction
 from jobledger_collector.wire import Decoded, encode_ack, read_request
 
 READ_AHEAD_BATCHES: Final = 4
-MAX_GROUP_RECORDS: Final = 2_000
-"""Records of waiting batches that are stored in one transaction."""
 POLL_S: Final = 0.25
 """How soon a stream notices that it must stop."""
 
@@ -58,7 +56,6 @@ class Stream:
         self._stopping = stopping
         self._closed = threading.Event()
         self._items: queue.Queue[Item] = queue.Queue(READ_AHEAD_BATCHES)
-        self._ahead: Item | None = None
 
     def answers(self) -> Iterator[Any]:
         """Yield an acknowledgement for each batch, after it is durable.
@@ -75,31 +72,14 @@ class Stream:
                 if isinstance(item, Health):
                     self._note(item)
                 else:
-                    yield from self._apply(self._waiting_with(item))
+                    yield self._apply(item)
         except Done:
             return
         finally:
             self._closed.set()
             self._ingest.close()
 
-    def _waiting_with(self, first: Prepared) -> list[Prepared]:
-        """Return a batch and those that wait behind it: a commit costs the same for all."""
-        group, records = [first], len(first.entries)
-        while not self._items.empty():
-            self._ahead = self._items.get()
-            if not isinstance(self._ahead, Prepared):
-                break
-            records += len(self._ahead.entries)
-            if records > MAX_GROUP_RECORDS:
-                break
-            group.append(self._ahead)
-            self._ahead = None
-        return group
-
     def _next(self) -> Item:
-        if self._ahead is not None:
-            item, self._ahead = self._ahead, None
-            return item
         while True:
             if self._stopping.is_set():
                 raise Stopping
@@ -108,17 +88,15 @@ class Stream:
             except queue.Empty:
                 continue
 
-    def _apply(self, group: list[Prepared]) -> Iterator[Any]:
+    def _apply(self, prepared: Prepared) -> Any:  # noqa: ANN401 - a message
         started = time.perf_counter()
         try:
-            outcomes = self._ingest.apply_group(group)
+            applied = self._ingest.apply(prepared)
         except Exception:
             self._metrics.refused()
             raise
-        seconds = time.perf_counter() - started
-        for applied in outcomes:
-            self._metrics.applied(applied.verdicts, seconds)
-            yield encode_ack(applied.number, applied.verdicts, applied.refusals)
+        self._metrics.applied(applied.verdicts, time.perf_counter() - started)
+        return encode_ack(applied.number, applied.verdicts, applied.refusals)
 
     def _note(self, health: Health) -> None:
         with transaction(self._ingest.engine) as conn:

@@ -1,18 +1,17 @@
-"""Streams: read ahead, stored together, acknowledged one by one and in order."""
+"""Streams: read ahead, a transaction a batch, acknowledged in order."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from jobledger_collector import stream as stream_module
 from jobledger_collector.core.errors import BatchInvalid
 from jobledger_collector.ingest import Applied, Ingest, Prepared
 from jobledger_collector.metrics import Metrics
 from jobledger_collector.stream import Stopping, Stream
 from jobledger_proto.v1 import usage_pb2
 from tests.collector.ingesting import Collector
-from tests.factories import a_batch, a_job, decoded
+from tests.factories import a_batch, a_job
 
 
 def said(*messages: usage_pb2.Batch | usage_pb2.Status) -> Iterator[usage_pb2.ReportRequest]:
@@ -28,7 +27,7 @@ class Rig:
 
     def __init__(self, url: str) -> None:
         self.collector = Collector(url)
-        self.groups: list[int] = []
+        self.applied: list[int] = []
         self.stopping = threading.Event()
         self.ready = threading.Event()
         self.ready.set()
@@ -38,10 +37,10 @@ class Rig:
         rig = self
 
         class Counted(Ingest):
-            def apply_group(self, group: Sequence[Prepared]) -> list[Applied]:
+            def apply(self, prepared: Prepared) -> Applied:
                 rig.ready.wait(10)
-                rig.groups.append(len(group))
-                return super().apply_group(group)
+                rig.applied.append(prepared.decoded.number)
+                return super().apply(prepared)
 
         ingest = self.collector.ingest
         counted = Counted(ingest.engine, ingest.rating, ingest.agent)
@@ -54,7 +53,7 @@ def rig(sqlite_url: str) -> Rig:
     return Rig(sqlite_url)
 
 
-def test_batches_that_wait_are_stored_together_and_answered_each(rig: Rig) -> None:
+def test_batches_that_wait_are_stored_and_answered_each_by_itself(rig: Rig) -> None:
     """The first transaction starts only when all have been read ahead."""
     rig.ready.clear()
     batches = [a_batch(a_job(n), a_job(n + 10, tres=""), number=n) for n in range(1, 5)]
@@ -64,27 +63,12 @@ def test_batches_that_wait_are_stored_together_and_answered_each(rig: Rig) -> No
         rig.ready.set()
 
     acks = rig.answers(requests())
-    assert [ack.number for ack in acks] == [1, 2, 3, 4]
+    assert [ack.number for ack in acks] == rig.applied == [1, 2, 3, 4]
     assert all(list(ack.verdicts) == [1, 4] for ack in acks)
     assert all([refusal.index for refusal in ack.refusals] == [1] for ack in acks)
-    assert len(rig.groups) < 4
-    assert sum(rig.groups) == 4
 
 
-def test_a_group_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "MAX_GROUP_RECORDS", 4)
-    rig.ready.clear()
-    batches = [a_batch(a_job(2 * n), a_job(2 * n + 1), number=n) for n in range(1, 5)]
-
-    def requests() -> Iterator[usage_pb2.ReportRequest]:
-        yield from said(*batches)
-        rig.ready.set()
-
-    assert [ack.number for ack in rig.answers(requests())] == [1, 2, 3, 4]
-    assert max(rig.groups) <= 2
-
-
-def test_the_same_run_in_batches_that_wait_together_is_one_run(rig: Rig) -> None:
+def test_the_same_run_in_batches_that_wait_is_one_run(rig: Rig) -> None:
     rig.ready.clear()
     first, again = a_batch(a_job(1), number=1), a_batch(a_job(1), a_job(2), number=2)
 
@@ -138,14 +122,3 @@ def test_stopping_ends_a_stream_that_is_idle(rig: Rig) -> None:
     with pytest.raises(Stopping):
         rig.answers(requests())
     silent.set()
-
-
-def test_batches_priced_by_different_books_are_priced_again_together(rig: Rig) -> None:
-    ingest = rig.collector.ingest
-    one = ingest.prepare(decoded(a_job(1), number=1))
-    ingest.rating.refresh()
-    other = ingest.prepare(decoded(a_job(2), number=2))
-    assert one.books is not other.books
-    applied = ingest.apply_group([one, other])
-    assert [(part.number, len(part.verdicts)) for part in applied] == [(1, 1), (2, 1)]
-    assert rig.collector.owed() == 24
