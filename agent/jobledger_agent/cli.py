@@ -210,11 +210,11 @@ def _judge(outcome: "Outcome", settings: config.AgentConfig) -> int:
     for complaint in complaints.values():
         _complain(complaint, INPUT)
     if outcome.why:
-        return _complain(
-            f"{outcome.undelivered} records were not delivered to {settings.collector.address}: "
-            f"{outcome.why}. Nothing is lost: run the same command again",
-            FAILED,
-        )
+        what = f"{outcome.undelivered} records were not delivered to {settings.collector.address}"
+        if not outcome.undelivered:
+            what = "the sources were not read to their end"
+        again = "Nothing is lost: run the same command again"
+        return _complain(f"{what}: {outcome.why}. {again}", FAILED)
     return INPUT if complaints else DONE
 
 

@@ -6,9 +6,10 @@ the file: it names a file that holds them, or the environment does.
 
 import difflib
 import os
+import re
 import socket
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_type_hints
@@ -21,7 +22,10 @@ ENVIRONMENT_CONFIG: Final = "JOBLEDGER_AGENT_CONFIG"
 """Names the settings file; not a setting itself."""
 TOKEN_VARIABLE: Final = "JOBLEDGER_AGENT_COLLECTOR_TOKEN"  # noqa: S105  a name, not a secret
 SOURCES_MAX: Final = 64
-NAME_CHARS_MAX: Final = 200
+NAME_CHARS_MAX: Final = 128
+_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{NAME_CHARS_MAX - 1}}}")
+"""What the collector takes for the name of an agent or a cluster."""
+_GOOD_NAME: Final = f"up to {NAME_CHARS_MAX} letters, digits and ._@-, a letter or digit first"
 
 
 class ConfigError(AgentError):
@@ -178,11 +182,15 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str], where: st
 def checked(config: AgentConfig) -> AgentConfig:
     """Return the settings if they fit together. Raises ConfigError."""
     collector, name = config.collector, config.agent.name
-    if not name.strip() or not name.isprintable() or len(name) > NAME_CHARS_MAX:
+    if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"agent.name {name[:NAME_CHARS_MAX]!r} is empty, too long or not printable: give the "
-            "agent a name of its own"
+            f"agent.name {name[:NAME_CHARS_MAX]!r} cannot be an agent's name: {_GOOD_NAME}"
         )
+    for cluster in filter(None, _clusters(config.sources)):
+        if not _NAME.fullmatch(cluster):
+            raise ConfigError(
+                f"{cluster[:NAME_CHARS_MAX]!r} of a source cannot be a cluster's name: {_GOOD_NAME}"
+            )
     split_address(collector.address)
     if config.metrics.listen:
         split_address(config.metrics.listen)
@@ -191,6 +199,16 @@ def checked(config: AgentConfig) -> AgentConfig:
     if collector.token and collector.token_file:
         raise ConfigError(f"set collector.token_file or {TOKEN_VARIABLE}, not both")
     return config
+
+
+def _clusters(sources: Iterable[SourceSection]) -> Iterator[str]:
+    """Every name under which the sources may report."""
+    for section in sources:
+        if isinstance(section, SacctSection):
+            yield from section.clusters
+        else:
+            yield section.cluster
+            yield from (new for _, new in section.rename)
 
 
 def supervisor(environment: Mapping[str, str] | None = None) -> Supervisor:

@@ -165,10 +165,13 @@ class Service:
             tell(report, waiting)
             if not waiting and is_read:
                 return ""
-            if not waiting or report.acknowledged > acknowledged:
+            stuck = waiting or report.spool_full  # by others' files, with nothing of ours to send
+            if not stuck or report.acknowledged > acknowledged:
                 acknowledged = report.acknowledged
                 give_up_at_ms = clock.monotonic_ms() + timeout_s * 1000
             elif clock.monotonic_ms() >= give_up_at_ms:
+                if not waiting:
+                    return report.spool_full
                 silence = f"the collector acknowledged nothing for {timeout_s} s"
                 return f"{silence}: {report.link_error}" if report.link_error else silence
         return "it was interrupted"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -34,6 +35,7 @@ from jobledger_agent.source import Block, SourceError
 from jobledger_agent.spool import Spool
 from jobledger_agent.spoolfile import SpoolError
 from jobledger_proto.v1 import usage_pb2_grpc
+from tests.agent.dumps import DATA
 from tests.agent.notebook import Notebook, a_job
 
 ENDED = 1_790_000_500
@@ -201,6 +203,26 @@ def test_a_full_spool_pauses_the_source_and_it_goes_on_by_itself(
         time.sleep(0.02)
     assert taken + waiting(spool) == 40
     assert health.report().spool_full == ""
+
+
+def test_once_gives_up_on_a_disk_that_others_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for the collector then, and nothing will: it must not wait for ever."""
+    nothing_free = os.statvfs_result([4096] * 2 + [0] * 9)
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing_free)
+    dump = tmp_path / "dump.txt"
+    dump.write_bytes((DATA / "slurm-22.05" / "safe-billing-X.txt").read_bytes())
+    config = AgentConfig(
+        spool=SpoolSection(tmp_path / "spool.db"),
+        collector=CollectorSection("127.0.0.1:1"),
+        metrics=MetricsSection(""),
+        sources=(FileSection(dump),),
+    )
+    with closing(Service(config)) as service:
+        outcome = service.once(1, lambda *_, **__: None)
+    assert outcome.undelivered == 0
+    assert "free on the disk" in outcome.why
 
 
 def test_a_paused_source_can_be_stopped(spool: Spool) -> None:
