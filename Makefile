@@ -57,7 +57,7 @@ proto: $(DEV) ## Generate the Python of the contract again after editing usage.p
 	python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto \
 	    --grpc_python_out=proto jobledger_proto/v1/usage.proto
 
-dist: $(DEV) ## Build the wheel and the source archive into dist/
+dist: $(DEV) ## Build the wheel into dist/
 	python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what was built, the virtual environment too

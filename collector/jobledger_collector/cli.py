@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from jobledger_collector import VERSION
+from jobledger_collector.clock import now_s
 from jobledger_collector.config import (
     CollectorConfig,
     agents_token,
@@ -181,10 +182,14 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"database": shown_url(engine), **status._asdict()}))
         return DONE
-    print(f"{shown_url(engine)}: {status.runs} runs, {status.charges} charges,")
-    print(f"{status.revisions} revisions, {status.quarantined} records in quarantine")
+    print(
+        f"{shown_url(engine)}: {status.runs} runs, {status.charges} charges,"
+        f" {status.revisions} revisions, {status.quarantined} records in quarantine"
+    )
+    now = now_s()
     for agent in status.agents:
-        print(f"agent {agent['name']} {agent['version']}: last seen {agent['last_seen']}")
+        ago = now - int(agent["last_seen"])
+        print(f"agent {agent['name']} {agent['version']}: last seen {ago} s ago")
     return DONE
 
 

@@ -15,6 +15,9 @@ def reprice(conn: Connection, context: Context, *, ended_after: int) -> None:
     """Price again every run that ended after an instant and tell a person about it."""
     books = load_books(conn)
     done = rerate(conn, books, ended_after, lambda sums: _progress(sums, context))
+    if not done.runs:
+        say(context.out, "No run had to be priced again.")
+        return
     currency = books.rates.currency
     say(
         context.out,
