@@ -3,7 +3,6 @@
 import argparse
 import gc
 import json
-import logging
 import signal
 import sys
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from jobledger_collector import VERSION
+from jobledger_collector import VERSION, logs
 from jobledger_collector.clock import now_s
 from jobledger_collector.config import (
     CollectorConfig,
@@ -117,7 +116,7 @@ def _serve(args: argparse.Namespace) -> int:
     from jobledger_collector.store.migrate import require_current, upgrade
 
     config = _load(args)
-    _set_up_logging(config)
+    logs.start(config.log.level, process_environment())
     token = agents_token(config)
     engine = _open(config)
     # SQLite serves a trial or one small site: nobody should have to prepare it.
@@ -203,15 +202,6 @@ def _check(args: argparse.Namespace) -> int:
         Certificates(config.tls)
     print("The settings hold.")
     return DONE
-
-
-def _set_up_logging(config: CollectorConfig) -> None:
-    logging.basicConfig(
-        level=config.log.level.upper(),
-        stream=sys.stderr,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

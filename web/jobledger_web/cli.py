@@ -1,7 +1,6 @@
 """``jobledger-web``: serve the web, or check its configuration."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
+from jobledger_collector import logs
+from jobledger_collector.config import process_environment
 from jobledger_collector.core.errors import CollectorError
 from jobledger_web import __version__
 from jobledger_web.config import WebConfig, load
@@ -32,10 +33,7 @@ CONNECTIONS_MAX: Final = 200
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.start("info", process_environment())
     overrides = {"web.listen": options.listen} if options.listen else {}
     if options.db:
         overrides["database.url"] = options.db
