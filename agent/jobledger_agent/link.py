@@ -92,6 +92,8 @@ class Link:
                 self.alive_at_ms = clock.monotonic_ms()
                 self._take([*self._next_events(), Tick()])
                 self._say_status()
+            self._status_due_ms = 0  # the last word the collector keeps must not be an old one
+            self._say_status()
         finally:
             self._tell_of_quarantine()
             if self._stream:

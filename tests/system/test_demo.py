@@ -57,6 +57,7 @@ def test_the_demo_bills_two_clusters_and_again_nothing(tmp_path: Path) -> None:
         assert parts[0] + parts[1] == parts[2]
     assert sum(Decimal(str(invoice["total"])) for invoice in invoices) > 0
     assert run("--db", db, "quarantine", "--json") == ""
+    assert [agent["spool_records"] for agent in lines(run("--db", db, "agents", "--json"))] == [0]
 
     for invoice in invoices:
         for language in ("en", "th"):

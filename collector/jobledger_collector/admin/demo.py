@@ -124,6 +124,8 @@ def _play(stage: Stage, args: argparse.Namespace) -> int:
     _issue(stage)
     _write_results(stage)
     _sum_up(stage)
+    if status == INPUT_UNREADABLE:
+        stage.step("an input could not be read, or not to its end: the agent said why above")
     if not args.no_serve:
         _serve(stage, args.port, temporary=args.dir is None)
     return status
