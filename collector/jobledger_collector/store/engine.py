@@ -223,7 +223,10 @@ def _in_words(engine: Engine, error: BaseException) -> DatabaseFailed:
             f"The database {where} is not available ({said}): check that it runs, that this user"
             " may connect, and that its disk is not full; nothing was stored."
         )
-    return DatabaseFailed(f"The database {where} refused ({said}); nothing was stored.")
+    return DatabaseFailed(
+        f"The database {where} refused ({said}): check that it is Jobledger's own, and that"
+        " `jobledger-collector migrate` was run; nothing was stored."
+    )
 
 
 def is_passing(error: BaseException) -> bool:
