@@ -190,7 +190,7 @@ def _blocks(readings: Iterator[Reading], dump: Dump, done: int, now: _Print) -> 
         try:
             for reading in islice(readings, MAX_BLOCK_READINGS):
                 block.append(reading)  # what came before an error must stay
-                if dump.taken_bytes > enough_bytes:
+                if dump.taken_bytes >= enough_bytes:
                     break
         except SourceError as fault:
             error = fault

@@ -17,7 +17,7 @@ from jobledger_agent.stream import Acked, Limits, Welcomed
 from jobledger_proto.v1 import usage_pb2 as pb
 
 METHOD: Final = "/jobledger.v1.LedgerService/Report"
-BLOCK_BYTES_MAX: Final = 256 * 1024
+BLOCK_BYTES_MAX: Final = 192 * 1024
 """Encoded size of one block, twice that of an ordinary one: a window of them is small."""
 RAW_BYTES_MAX: Final = 64 * 1024
 """Of an unreadable record, the wire carries this much."""
