@@ -125,14 +125,18 @@ def _check_order(order: Order, rates: RateBook) -> None:
             "There is no rate card, so nothing has a price: load one with"
             " `jobledger rates load FILE`, then issue again"
         )
+    if order.early or is_over(order.period, rates.timezone, order.now_s):
+        return
     starts, _ = period_bounds(order.period, rates.timezone)
     if order.now_s < starts:
-        raise IssuingRefused(f"{month} has not begun in {rates.timezone}: nothing can be issued")
-    if not order.early and not is_over(order.period, rates.timezone, order.now_s):
         raise IssuingRefused(
-            f"{month} is not over in {rates.timezone}, and more usage may follow: wait for its"
-            " end, or issue what is there now with --early (the rest goes on the next invoice)"
+            f"{month} has not begun in {rates.timezone} by this machine's clock: check the clock,"
+            " or issue what is there all the same with --early"
         )
+    raise IssuingRefused(
+        f"{month} is not over in {rates.timezone}, and more usage may follow: wait for its end,"
+        " or issue what is there now with --early (the rest goes on the next invoice)"
+    )
 
 
 def _with_unpriced(outcome: Outcome, unpriced: int) -> Outcome:

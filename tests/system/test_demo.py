@@ -125,7 +125,7 @@ def test_the_demo_serves_although_the_usual_port_is_taken(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(120)
-def test_months_that_the_clock_has_not_reached_are_stored_and_not_billed(tmp_path: Path) -> None:
+def test_months_that_the_clock_has_not_reached_are_billed_too(tmp_path: Path) -> None:
     now = (DATA / "slurm-25.11" / "safe-billing-X-terminal.txt").read_text("utf-8")
     dump = tmp_path / "future.txt"
     dump.write_text(re.sub(r"\b1795(?=\d{6}\b)", "2110", now), "utf-8")
@@ -133,4 +133,5 @@ def test_months_that_the_clock_has_not_reached_are_stored_and_not_billed(tmp_pat
     run("demo", "--no-serve", "--dir", str(folder), "--input", str(dump))
     db = f"sqlite:///{folder}/jobledger.db"
     assert len(lines(run("--db", db, "jobs", "--json"))) == len(read(FileSource(dump)).jobs)
-    assert run("--db", db, "invoices", "--json") == ""
+    periods = {invoice["period"] for invoice in lines(run("--db", db, "invoices", "--json"))}
+    assert periods == {"2036-11"}

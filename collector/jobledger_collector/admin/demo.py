@@ -27,9 +27,8 @@ from jobledger_collector.admin.programs import (
     read_output,
     run_to_end,
 )
-from jobledger_collector.core.periods import format_period, period_of
+from jobledger_collector.core.periods import format_period
 from jobledger_collector.pdf import Language, Renderer, RenderFailed
-from jobledger_collector.store.books import load_books
 from jobledger_collector.store.engine import open_engine, reading
 from jobledger_collector.store.invoices import get_invoice, list_invoices
 from jobledger_collector.store.people import list_people
@@ -182,15 +181,10 @@ def _deliver(stage: Stage) -> int:
 
 
 def _issue(stage: Stage) -> None:
-    """Issue every month that has usage; this month too, though it is not over."""
+    """Issue every month that has usage, over or not: a dump may be of any time."""
     with reading(open_engine(stage.url)) as conn:
         periods = sorted(period for period, _ in months(conn) if period)
-        this_month = period_of(stage.context.now_s(), load_books(conn).rates.timezone)
     for period in periods:
-        if period > this_month:
-            month = format_period(period)
-            stage.step(f"{month} has not begun by this machine's clock: no invoices for it")
-            continue
         _jobledger(stage, "invoices", "issue", "--period", format_period(period), "--early")
 
 
