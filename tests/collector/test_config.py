@@ -186,19 +186,23 @@ def test_the_program_serves_says_ready_and_stops_in_order(tmp_path: Path) -> Non
          "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"],
         stdout=subprocess.PIPE, text=True, env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
-    assert program.stdout is not None
-    ready = program.stdout.readline().split()
-    assert ready[:2] == ["READY", "agents"]
-    busy = subprocess.run(
-        [sys.executable, "-m", "jobledger_collector.cli", "serve", "--db", url,
-         "--listen", ready[2], "--metrics-listen", ""],
-        capture_output=True, text=True, check=False, timeout=WAIT_S,
-    )  # fmt: skip
-    assert busy.returncode == 1
-    assert busy.stderr.startswith(f"jobledger-collector: Cannot listen on {ready[2]}")
-    program.send_signal(signal.SIGTERM)
-    assert program.wait(WAIT_S) == 0
-    program.stdout.close()
+    try:
+        assert program.stdout is not None
+        ready = program.stdout.readline().split()
+        assert ready[:2] == ["READY", "agents"]
+        busy = subprocess.run(
+            [sys.executable, "-m", "jobledger_collector.cli", "serve", "--db", url,
+             "--listen", ready[2], "--metrics-listen", ""],
+            capture_output=True, text=True, check=False, timeout=WAIT_S,
+        )  # fmt: skip
+        assert busy.returncode == 1
+        assert busy.stderr.startswith(f"jobledger-collector: Cannot listen on {ready[2]}")
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(WAIT_S) == 0
+        program.stdout.close()
+    finally:
+        program.kill()
+        program.wait()
 
 
 def test_status_speaks_json(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,9 +101,9 @@ def test_an_unknown_login_takes_as_long_as_a_wrong_password(
 
     def best_s(login: str) -> float:
         def once() -> float:
-            began = time.perf_counter()
+            began = time.thread_time()  # the work, whatever else the machine does
             log_in(client, login, "wrong")
-            return time.perf_counter() - began
+            return time.thread_time() - began
 
         return min(once() for _ in range(2))
 
