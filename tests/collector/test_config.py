@@ -145,7 +145,7 @@ FAILURES = [
     (["serve", "--db", "sqlite:////nonexistent/x.db"], 4, "is not available"),
     (["serve", "--db", "sqlite:///x.db", "--listen", "nowhere"], 3, "is not an address"),
     (["serve", "--db", "sqlite:///x.db", "--listen", "0.0.0.0:0"], 3, "names no certificate"),
-    (["status", "--db", "sqlite:///empty.db"], 4, "run `jobledger-collector migrate`"),
+    (["status", "--db", "sqlite:///empty.db"], 4, "make it with `jobledger-collector migrate`"),
     (["migrate", "--db", "postgresql://127.0.0.1:1/x"], 4, "is not available"),
 ]
 

@@ -46,6 +46,10 @@ def test_upgrading_again_changes_nothing(database_url: str) -> None:
 def test_an_empty_database_must_be_migrated_first(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("empty") / "empty.db"
     engine = open_engine(f"sqlite:///{path}")
+    with pytest.raises(DatabaseFailed, match="There is no database"):
+        require_current(engine)
+    assert not path.exists()
+    path.touch()
     with pytest.raises(DatabaseFailed, match=f"version none, this program needs {head()}.*migrate"):
         require_current(engine)
     assert upgrade(engine)

@@ -129,6 +129,7 @@ def test_a_line_of_100_mb_costs_only_itself(river: River) -> None:
         ),
         ("jobledger_collector.admin.cli", ("--db", "nonsense", "jobs"), 4, "sqlite:////"),
         ("jobledger_web.cli", ("serve", "--db", "mysql://x/y"), 4, "neither SQLite nor PostgreSQL"),
+        ("jobledger_web.cli", ("serve", "--db", "sqlite:////nope/x.db"), 4, "There is no database"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(

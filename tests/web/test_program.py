@@ -36,7 +36,7 @@ def test_it_serves_until_it_is_told_to_stop(sqlite_url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["serve", "--db", "sqlite:////no/such/folder/x.db"], 4, "not available"),
+        (["serve", "--db", "sqlite:////no/such/folder/x.db"], 4, "There is no database"),
         (["serve", "--db", "mysql://h/d"], 4, "neither SQLite nor PostgreSQL"),
         (["serve", "--db", "rubbish"], 4, "cannot be read"),
         (["serve", "--db", "postgresql://u:hidden@127.0.0.1:1/d"], 4, "not available"),

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 from jobledger_collector.admin.config import AdminConfig
 from jobledger_collector.admin.outcome import BadUsage
 from jobledger_collector.core.errors import DatabaseFailed
-from jobledger_collector.store.engine import open_engine, reading, transaction
+from jobledger_collector.store.engine import missing_file, open_engine, reading, transaction
 from jobledger_collector.store.handles import Connection, Engine
 from jobledger_collector.store.migrate import upgrade
 
@@ -43,7 +42,7 @@ class Context:
         Any other database is left to ``jobledger-collector migrate``.
         """
         engine = self.engine()
-        if _missing_file(engine):
+        if missing_file(engine):
             upgrade(engine)
 
     def reading(self) -> AbstractContextManager[Connection]:
@@ -57,17 +56,10 @@ class Context:
     def _present(self) -> Engine:
         """Return the database; a SQLite file that is not there is not made by looking at it."""
         engine = self.engine()
-        missing = _missing_file(engine)
+        missing = missing_file(engine)
         if missing:
             raise DatabaseFailed(
                 f"There is no database {missing}: check --db, or make it with"
                 " `jobledger-collector migrate` or by loading a rate card"
             )
         return engine
-
-
-def _missing_file(engine: Engine) -> str:
-    file = engine.url.database if engine.url.get_backend_name() == "sqlite" else None
-    if not file or file.startswith((":memory:", "file:")):
-        return ""
-    return "" if Path(file).exists() else file

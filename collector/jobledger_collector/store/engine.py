@@ -8,6 +8,7 @@ because another one wrote first.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -53,6 +54,14 @@ def shown_url(url: URL | Engine) -> str:
     """Return a URL as it may be shown to people and logs: without its password."""
     parsed = url.url if isinstance(url, Engine) else url
     return parsed.render_as_string(hide_password=True)
+
+
+def missing_file(engine: Engine) -> str:
+    """Return the file of a SQLite database that does not exist, else "": opening makes it."""
+    file = engine.url.database if engine.url.get_backend_name() == "sqlite" else None
+    if not file or file.startswith((":memory:", "file:")):
+        return ""
+    return "" if Path(file).exists() else file
 
 
 @contextmanager

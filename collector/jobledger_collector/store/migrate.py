@@ -9,7 +9,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
 from jobledger_collector.core.errors import DatabaseFailed
-from jobledger_collector.store.engine import is_sqlite, reading, shown_url, transaction
+from jobledger_collector.store.engine import (
+    is_sqlite,
+    missing_file,
+    reading,
+    shown_url,
+    transaction,
+)
 
 SCRIPTS: Final = "jobledger_collector.store:migrations"
 ADVISORY_LOCK: Final = 0x6A6F626C  # "jobl"
@@ -33,6 +39,11 @@ def upgrade(engine: Engine) -> bool:
 
 def require_current(engine: Engine) -> None:
     """Raise DatabaseFailed, with what to do, unless the tables are this version's."""
+    if missing := missing_file(engine):
+        raise DatabaseFailed(
+            f"There is no database {missing}: check the URL, or make it with"
+            " `jobledger-collector migrate`."
+        )
     with reading(engine) as conn:
         found = _revision(conn)
         _check(engine, conn, found)
