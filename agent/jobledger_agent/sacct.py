@@ -241,7 +241,7 @@ class SacctSource:
                 continue
             state = known.get(cluster, NOTHING_KNOWN)
             mark = reached(state, span[1], now, queue_is_empty=empty)
-            known[cluster] = state._replace(watermark=mark, open=state.open - seen)
+            known[cluster] = state.without(seen)._replace(watermark=mark)
             yield self._block(known)
 
     def _open(self, cluster: str, known: dict[str, Known]) -> Iterator[Block]:
@@ -260,7 +260,7 @@ class SacctSource:
             with asked as answer:
                 readings = job_readings(answer, question)
                 yield from self._full(_noting(readings, opened=opened), known)
-        known[cluster] = state._replace(open=frozenset(opened), open_at=now)
+        known[cluster] = state._replace(open=opened, open_at=now)
         yield self._block(known)
 
     def _full(self, readings: Iterable[Reading], known: dict[str, Known]) -> Iterator[Block]:

@@ -14,7 +14,7 @@ from jobledger_agent.job import Reading
 
 MAX_BLOCK_READINGS = 1_000
 """Readings in one block: one spool row, one wire batch."""
-MAX_BLOCK_BYTES = 393_216
+MAX_BLOCK_BYTES = 262_144
 """Of what a block was read from: it ends early where records are large, or the agent would grow."""
 
 

@@ -4,6 +4,7 @@ import json
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -29,8 +30,12 @@ class Known(NamedTuple):
     """
 
     watermark: int
-    open: frozenset[Run]
+    open: AbstractSet[Run]
     open_at: int
+
+    def without(self, ended: AbstractSet[Run]) -> "Known":
+        """The same without these runs; nothing is copied when none of them was open."""
+        return self if self.open.isdisjoint(ended) else self._replace(open=self.open - ended)
 
 
 NOTHING_KNOWN = Known(0, frozenset(), 0)
@@ -71,7 +76,7 @@ def write_position(known: Mapping[str, Known]) -> str:
     return json.dumps(plain, separators=(",", ":"))
 
 
-def _packed(runs: frozenset[Run]) -> str:
+def _packed(runs: AbstractSet[Run]) -> str:
     """The runs in order, eight bytes each: a list of numbers would take ten times the memory."""
     return b64encode(array("Q", sorted(runs))).decode()
 
