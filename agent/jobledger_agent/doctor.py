@@ -60,7 +60,7 @@ def findings(path: Path | None) -> Iterator[Check]:
     yield _check("secrets", lambda: _secrets(settings.collector))
     yield from _sources(settings)
     yield _check("collector", lambda: _collector(settings))
-    skew = "unknown: the collector does not tell its clock; compare with `timedatectl`"
+    skew = "not checked: the collector does not tell its clock; compare with `timedatectl`"
     yield Check("clock", is_well=True, told=skew)
 
 
@@ -94,6 +94,8 @@ def _spool_directory(path: Path) -> str:
 
 
 def _disk_reserve(spool: config.SpoolSection) -> str:
+    if not spool.path.parent.is_dir():
+        raise _Sick(f"nothing to measure until {spool.path.parent} exists: create it first")
     free = shutil.disk_usage(spool.path.parent).free
     wanted = DISK_RESERVE_BYTES + spool.max_bytes
     if free < DISK_RESERVE_BYTES:

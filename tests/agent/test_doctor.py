@@ -63,9 +63,12 @@ def test_settings_that_cannot_be_read_end_the_examination(tmp_path: Path) -> Non
 def test_a_missing_spool_directory(tmp_path: Path, address: str) -> None:
     path = settings(tmp_path, address)
     path.write_text(path.read_text().replace("/spool.db", "/nowhere/spool.db"))
-    is_well, told = found(path)["spool directory"]
-    assert not is_well
-    assert "create it" in told
+    checks = found(path)
+    for name in ("spool directory", "disk reserve"):
+        is_well, told = checks[name]
+        assert not is_well
+        assert "create it" in told
+        assert "Errno" not in told
 
 
 def test_a_collector_that_does_not_answer(tmp_path: Path) -> None:
