@@ -8,8 +8,8 @@ from typing import Final
 import grpc
 
 from jobledger_agent import wire
-from jobledger_agent.config import CollectorSection
 from jobledger_agent.errors import AgentError
+from jobledger_agent.sections import CollectorSection
 from jobledger_agent.stream import Broke, Event, Welcomed
 from jobledger_agent.tls import bearer_token, credentials
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from jobledger_agent import VERSION, clock, config, logs
+from jobledger_agent import VERSION, clock, config, logs, sections
 from jobledger_agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -126,9 +126,9 @@ def _add_overrides(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _input(text: str) -> config.FileSection:
+def _input(text: str) -> sections.FileSection:
     """Read one --input; a comma in a file name is kept unless an option follows it."""
-    section = config.FileSection(path=Path())
+    section = sections.FileSection(path=Path())
     while found := _INPUT_OPTION.match(text):
         text, key, value = found["rest"], found["key"], found["value"]
         if key == "rename":
@@ -143,7 +143,7 @@ def _input(text: str) -> config.FileSection:
     return dataclasses.replace(section, path=Path(text))
 
 
-def _settings(args: argparse.Namespace) -> config.AgentConfig:
+def _settings(args: argparse.Namespace) -> sections.AgentConfig:
     """Return the file's settings with the command line's over them."""
     needs_file = args.config or not (args.input and args.collector)
     settings = config.load(args.config) if needs_file else config.from_environment()
@@ -162,7 +162,7 @@ def _settings(args: argparse.Namespace) -> config.AgentConfig:
     return config.checked(settings)
 
 
-def _over(settings: config.AgentConfig, section: str, **values: object) -> config.AgentConfig:
+def _over(settings: sections.AgentConfig, section: str, **values: object) -> sections.AgentConfig:
     changed = dataclasses.replace(getattr(settings, section), **values)
     return dataclasses.replace(settings, **{section: changed})
 
@@ -205,7 +205,7 @@ def _collect_rarely() -> None:
     gc.set_threshold(GC_YOUNG_OBJECTS)
 
 
-def _judge(outcome: "Outcome", settings: config.AgentConfig) -> int:
+def _judge(outcome: "Outcome", settings: sections.AgentConfig) -> int:
     complaints = outcome.report.complaints
     for complaint in complaints.values():
         _complain(complaint, INPUT)

@@ -7,14 +7,22 @@ the file: it names a file that holds them, or the environment does.
 import difflib
 import os
 import re
-import socket
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_type_hints
 
 from jobledger_agent.errors import AgentError
+from jobledger_agent.sections import (
+    AgentConfig,
+    FileSection,
+    LiveSection,
+    PyslurmSection,
+    SacctSection,
+    SlurmrestdSection,
+    SourceSection,
+)
 
 DEFAULT_PATH: Final = Path("/etc/jobledger/agent.toml")
 ENVIRONMENT_PREFIX: Final = "JOBLEDGER_AGENT_"
@@ -32,85 +40,6 @@ class ConfigError(AgentError):
     """A setting is missing, unknown or wrong; says which, where and what would be right."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSection:
-    """[agent]: who this agent is."""
-
-    name: str = field(default_factory=socket.gethostname)
-
-
-@dataclass(frozen=True, slots=True)
-class CollectorSection:
-    """[collector]: where records go. Without TLS only loopback addresses are allowed."""
-
-    address: str = "127.0.0.1:7610"
-    tls: bool = False
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    token_file: Path | None = None
-    token: str = field(default="", repr=False)
-
-    @property
-    def wants_tls(self) -> bool:
-        """Whether any setting asks for TLS."""
-        return self.tls or bool(self.ca_file or self.cert_file or self.key_file)
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolSection:
-    """[spool]: where records wait, and how many bytes of them at most."""
-
-    path: Path = Path("/var/lib/jobledger-agent/spool.db")
-    max_bytes: int = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsSection:
-    """[metrics]: where Prometheus reads; empty for nowhere."""
-
-    listen: str = "127.0.0.1:7611"
-
-
-@dataclass(frozen=True, slots=True)
-class SacctSection:
-    """[[source]] of kind "sacct": a running Slurm."""
-
-    clusters: tuple[str, ...]
-    sacct: Path = Path("/usr/bin/sacct")
-    sdiag: Path = Path("/usr/bin/sdiag")
-    sacctmgr: Path = Path("/usr/bin/sacctmgr")
-    slurm_conf: Path = Path("/etc/slurm/slurm.conf")
-    poll_interval_s: int = 30
-    overlap_s: int = 600
-    lookback_s: int = 31 * 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class FileSection:
-    """[[source]] of kind "file": a recorded dump of Slurm's accounting."""
-
-    path: Path
-    cluster: str = ""
-    rename: tuple[tuple[str, str], ...] = ()
-    timezone: str = "UTC"
-    poll_interval_s: int = 300
-
-
-SourceSection = SacctSection | FileSection
-
-
-@dataclass(frozen=True, slots=True)
-class AgentConfig:
-    """All settings of one agent."""
-
-    agent: AgentSection = field(default_factory=AgentSection)
-    collector: CollectorSection = field(default_factory=CollectorSection)
-    spool: SpoolSection = field(default_factory=SpoolSection)
-    metrics: MetricsSection = field(default_factory=MetricsSection)
-    sources: tuple[SourceSection, ...] = ()
-
-
 class Supervisor(NamedTuple):
     """What systemd says through the environment; empty and 0 without it."""
 
@@ -119,13 +48,22 @@ class Supervisor(NamedTuple):
     journal: bool
 
 
-_SECTIONS: Final = ("agent", "collector", "spool", "metrics")
-_KINDS: Final[Mapping[str, type[SourceSection]]] = {"sacct": SacctSection, "file": FileSection}
+_SECTIONS: Final = ("agent", "collector", "spool", "metrics", "kick")
+_KINDS: Final[Mapping[str, type[SourceSection]]] = {
+    "sacct": SacctSection,
+    "slurmrestd": SlurmrestdSection,
+    "pyslurm": PyslurmSection,
+    "file": FileSection,
+}
 _LIMITS: Final = {
     "max_bytes": (16 << 20, 1 << 42),
     "poll_interval_s": (1, 86_400),
     "overlap_s": (0, 31 * 86_400),
     "lookback_s": (0, 3660 * 86_400),
+    "reserve_bytes": (1 << 20, 1 << 40),
+    "sweep_days": (0, 3660),
+    "dbd_queue_max": (1, 1 << 31),
+    "timeout_s": (5, 3_600),
 }
 """Lowest and highest value of each number, in the unit that its name says."""
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -198,17 +136,31 @@ def checked(config: AgentConfig) -> AgentConfig:
         raise ConfigError("collector.cert_file and collector.key_file belong together: set both")
     if collector.token and collector.token_file:
         raise ConfigError(f"set collector.token_file or {TOKEN_VARIABLE}, not both")
+    _check_that_all_is_completed(config.sources)
     return config
+
+
+def _check_that_all_is_completed(sources: Iterable[SourceSection]) -> None:
+    """Raise ConfigError for a cluster that only pyslurm reads, for that hides duplicates."""
+    sources = tuple(sources)
+    complete = {name for each in sources if isinstance(each, LiveSection) for name in each.clusters}
+    for section in sources:
+        alone = set(section.clusters) - complete if isinstance(section, PyslurmSection) else set()
+        if alone:
+            raise ConfigError(
+                f"cluster {min(alone)} has only a source of kind pyslurm, which does not see runs"
+                " that were requeued or resized: add one of kind sacct or slurmrestd"
+            )
 
 
 def _clusters(sources: Iterable[SourceSection]) -> Iterator[str]:
     """Every name under which the sources may report."""
     for section in sources:
-        if isinstance(section, SacctSection):
-            yield from section.clusters
-        else:
+        if isinstance(section, FileSection):
             yield section.cluster
             yield from (new for _, new in section.rename)
+        else:
+            yield from section.clusters
 
 
 def supervisor(environment: Mapping[str, str] | None = None) -> Supervisor:
@@ -283,7 +235,7 @@ def _sources(tables: object, where: str) -> tuple[SourceSection, ...]:
 def _source(table: object, where: str) -> SourceSection:
     kind = str(table.get("kind")) if isinstance(table, dict) else ""
     if not isinstance(table, dict) or kind not in _KINDS:
-        raise ConfigError(f'{where}: kind must be "sacct" or "file", not {kind!r}')
+        raise ConfigError(f"{where}: kind must be one of {', '.join(_KINDS)}, not {kind!r}")
     section_type = _KINDS[kind]
     values = _table(section_type, {k: v for k, v in table.items() if k != "kind"}, where)
     for each in fields(section_type):

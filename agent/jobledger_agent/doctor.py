@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from jobledger_agent import VERSION, clock, config, feed, tls, wire
+from jobledger_agent import VERSION, clock, config, feed, sections, tls, wire
 from jobledger_agent.call import greet
 from jobledger_agent.errors import AgentError
 from jobledger_agent.source import SourceError
@@ -93,7 +93,7 @@ def _spool_directory(path: Path) -> str:
     return f"{directory} can be written to"
 
 
-def _disk_reserve(spool: config.SpoolSection) -> str:
+def _disk_reserve(spool: sections.SpoolSection) -> str:
     if not spool.path.parent.is_dir():
         raise _Sick(f"nothing to measure until {spool.path.parent} exists: create it first")
     free = shutil.disk_usage(spool.path.parent).free
@@ -108,7 +108,7 @@ def _disk_reserve(spool: config.SpoolSection) -> str:
     return f"{free >> 20} MiB are free"
 
 
-def _secrets(collector: config.CollectorSection) -> str:
+def _secrets(collector: sections.CollectorSection) -> str:
     tls.credentials(collector)
     tls.bearer_token(collector)
     for path in filter(None, (collector.key_file, collector.token_file)):
@@ -117,7 +117,7 @@ def _secrets(collector: config.CollectorSection) -> str:
     return "readable by the agent alone" if collector.wants_tls else "plain text to this machine"
 
 
-def _sources(settings: config.AgentConfig) -> Iterator[Check]:
+def _sources(settings: sections.AgentConfig) -> Iterator[Check]:
     try:
         fed = feed.feeds(settings)
     except config.ConfigError as error:
@@ -127,13 +127,13 @@ def _sources(settings: config.AgentConfig) -> Iterator[Check]:
         told = "none is configured: add a [[source]] to the settings"
         yield Check("sources", is_well=False, told=told)
     for section, each in zip(settings.sources, fed, strict=True):
-        if isinstance(section, config.SacctSection):
+        if isinstance(section, sections.SacctSection):
             yield from _programs(section)
         position = _position(settings.spool.path, each.name)
         yield _check(f"source {each.name}", partial(_first_block, each, position))
 
 
-def _programs(section: config.SacctSection) -> Sequence[Check]:
+def _programs(section: sections.SacctSection) -> Sequence[Check]:
     def runs(path: Path) -> str:
         if not os.access(path, os.X_OK):
             raise _Sick(f"{path} is not there or cannot be run: install Slurm's client programs")
@@ -155,7 +155,7 @@ def _first_block(fed: feed.Feed, position: str) -> str:
     return "readable" if block is None else f"readable, {len(block.readings)} records at first"
 
 
-def _collector(settings: config.AgentConfig) -> str:
+def _collector(settings: sections.AgentConfig) -> str:
     started_ms = clock.monotonic_ms()
     hello = wire.hello(settings.agent.name, VERSION, feed.clusters(settings), clock.now_ms())
     version = greet(settings.collector, hello, GREET_S)

@@ -9,17 +9,12 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock
-from jobledger_agent.config import (
-    AgentConfig,
-    ConfigError,
-    FileSection,
-    SacctSection,
-    SourceSection,
-)
+from jobledger_agent.config import ConfigError
 from jobledger_agent.files import FileSource
 from jobledger_agent.health import Health
 from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable
 from jobledger_agent.sacct import SacctSource
+from jobledger_agent.sections import AgentConfig, FileSection, SacctSection, SourceSection
 from jobledger_agent.source import Block, Source, SourceError
 from jobledger_agent.spool import Sighting, Spool, SpoolFull
 from jobledger_agent.wire import encode
@@ -106,6 +101,8 @@ def _feed(section: SourceSection) -> Feed:
         renames = ",".join(f"{old}:{new}" for old, new in section.rename)
         name = "?".join(part for part in (source.name, section.cluster, renames) if part)
         return Feed(name, source, section.poll_interval_s, is_live=False)
+    if not isinstance(section, SacctSection):
+        raise ConfigError(f"this agent has no source of kind {type(section).__name__} yet")
     try:
         live = _sacct(section)
     except SourceError as error:

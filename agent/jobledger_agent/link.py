@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 
 from jobledger_agent import clock, wire
 from jobledger_agent.call import Call
-from jobledger_agent.config import CollectorSection, ConfigError
+from jobledger_agent.config import ConfigError
 from jobledger_agent.health import Health
+from jobledger_agent.sections import CollectorSection
 from jobledger_agent.spool import Spool, SpoolFull, StoredBlock
 from jobledger_agent.stream import (
     Acked,
@@ -209,10 +210,12 @@ class Link:
         now_ms = clock.monotonic_ms()
         if self._sender.phase is Phase.STREAMING and self._stream and now_ms >= self._status_due_ms:
             self._status_due_ms = now_ms + STATUS_EVERY_MS
-            records = self._spool.stats().records
-            error = self._health.report().source_error
-            through = self._complete_through()
-            self._stream.send(wire.status(records, through, clock.now_ms(), error))
+            condition = wire.Condition(
+                self._spool.stats().records,
+                self._complete_through(),
+                self._health.report().source_error,
+            )
+            self._stream.send(wire.status(condition, clock.now_ms()))
             self._tell_of_quarantine()
 
     def _tell_of_quarantine(self) -> None:

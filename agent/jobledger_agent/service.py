@@ -12,12 +12,13 @@ from types import FrameType
 from typing import Final, NamedTuple, Protocol
 
 from jobledger_agent import VERSION, clock, metrics
-from jobledger_agent.config import AgentConfig, Supervisor
+from jobledger_agent.config import Supervisor
 from jobledger_agent.errors import AgentError
 from jobledger_agent.feed import Feed, clusters, feeds, keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.link import Identity, Link
 from jobledger_agent.notify import Notifier
+from jobledger_agent.sections import AgentConfig
 from jobledger_agent.source import SourceError
 from jobledger_agent.spool import Spool, SpoolFull
 from jobledger_agent.tls import bearer_token, credentials

@@ -11,11 +11,25 @@ from typing import NamedTuple, Protocol
 
 from jobledger_agent.errors import AgentError
 from jobledger_agent.job import Reading
+from jobledger_agent.tree import TreeEntry
 
 MAX_BLOCK_READINGS = 1_000
 """Readings in one block: one spool row, one wire batch."""
 MAX_BLOCK_BYTES = 262_144
 """Of what a block was read from: it ends early where records are large, or the agent would grow."""
+
+
+class Sweep(NamedTuple):
+    """A stretch of the past that is read again to prove that nothing is missing.
+
+    All runs of ``cluster`` that ended from ``begin`` to ``end`` (epoch s, both
+    included) are in the consecutive blocks that carry this; the last one says so.
+    """
+
+    cluster: str
+    begin: int
+    end: int
+    is_last: bool
 
 
 class Block(NamedTuple):
@@ -26,6 +40,10 @@ class Block(NamedTuple):
     complete_through: int
     """Everything that ended before this (epoch seconds) is in this block or an
     earlier one; 0 when the source cannot say."""
+    tree: tuple[TreeEntry, ...] = ()
+    """What changed in the account tree, or all of it once a day."""
+    sweep: Sweep | None = None
+    """These readings are compared with the collector; what it lacks is sent again."""
 
 
 class SourceError(AgentError):

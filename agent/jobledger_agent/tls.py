@@ -6,7 +6,8 @@ from typing import Final
 
 import grpc
 
-from jobledger_agent.config import TOKEN_VARIABLE, CollectorSection, ConfigError, split_address
+from jobledger_agent.config import TOKEN_VARIABLE, ConfigError, split_address
+from jobledger_agent.sections import CollectorSection
 
 PEM_BYTES_MAX: Final = 1 << 20
 SECRET_CHARS_MIN: Final = 16

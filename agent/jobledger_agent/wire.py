@@ -14,9 +14,11 @@ from google.protobuf.message import DecodeError
 from jobledger_agent.job import NO_TRES, Reading, SlurmJob, Tres, Unreadable
 from jobledger_agent.source import MAX_BLOCK_READINGS
 from jobledger_agent.stream import Acked, Limits, Welcomed
+from jobledger_agent.tree import TreeEntry
 from jobledger_proto.v1 import usage_pb2 as pb
 
 METHOD: Final = "/jobledger.v1.LedgerService/Report"
+VERIFY_METHOD: Final = "/jobledger.v1.LedgerService/Verify"
 BLOCK_BYTES_MAX: Final = 192 * 1024
 """Encoded size of one block, twice that of an ordinary one: a window of them is small."""
 RAW_BYTES_MAX: Final = 64 * 1024
@@ -48,6 +50,33 @@ class Answer(NamedTuple):
 
     event: Welcomed | Acked
     version: str
+    clock_ms: int = 0
+    """The collector's clock (ms since the epoch), with a Welcome; 0 where it does not tell."""
+
+
+class UsageSum(NamedTuple):
+    """Runs added up by the collector's rules, in base units (see ``usage.proto``)."""
+
+    runs: int
+    elapsed_s: int
+    cpu_s: int
+    gpu_s: int
+    mem_mib_s: int
+    node_s: int
+
+
+class Compared(NamedTuple):
+    """What the collector found for a whole span (see ``usage.proto``)."""
+
+    told: UsageSum
+    stored: UsageSum
+    missing: int
+    known: int
+    differing: int
+    refused: int
+    extra: tuple[tuple[int, int], ...]
+    """(job id, submit) of runs that are stored and were not told; at most 1,000."""
+    extra_runs: int
 
 
 class BadAnswer(Exception):
@@ -77,6 +106,28 @@ def encode(readings: Sequence[Reading]) -> tuple[Encoded, ...]:
     return (*encode(readings[:middle]), *encode(readings[middle:]))
 
 
+def encode_tree(entries: Sequence[TreeEntry]) -> tuple[Encoded, ...]:
+    """Encode entries of the account tree; their blocks hold no records, so no verdicts."""
+    if not entries:
+        return ()
+    message = pb.ReportRequest()
+    message.batch.SetInParent()
+    for entry in entries:
+        message.batch.tree.add(
+            cluster=_wire_text(entry.cluster),
+            kind=pb.TreeKind.ValueType(entry.kind),
+            name=_wire_text(entry.name),
+            attributes={name: _wire_text(value) for name, value in entry.attributes},
+            gone=entry.gone,
+            observed=entry.observed,
+        )
+    payload = message.SerializeToString()
+    if len(payload) <= BLOCK_BYTES_MAX or len(entries) == 1:
+        return (Encoded(payload, 0, 0),)
+    middle = len(entries) // 2
+    return (*encode_tree(entries[:middle]), *encode_tree(entries[middle:]))
+
+
 def request(number: int, payload: bytes) -> bytes:
     """Return a spooled block as a request under this batch number."""
     return pb.ReportRequest(batch=pb.Batch(number=number)).SerializeToString() + payload
@@ -93,13 +144,25 @@ def hello(agent: str, version: str, clusters: Sequence[str], clock_ms: int) -> b
     return pb.ReportRequest(hello=body).SerializeToString()
 
 
-def status(spool_records: int, complete_through: int, clock_ms: int, source_error: str) -> bytes:
-    """Return a message about the agent's own health (``complete_through`` in epoch seconds)."""
+class Condition(NamedTuple):
+    """How the agent is: ``Status`` of ``usage.proto``; ``dbd_queue`` -1 while unknown."""
+
+    spool_records: int
+    complete_through: int
+    source_error: str
+    held_records: int = 0
+    dbd_queue: int = -1
+
+
+def status(condition: Condition, clock_ms: int) -> bytes:
+    """Return a message about the agent's own health."""
     body = pb.Status(
-        spool_records=spool_records,
-        complete_through=complete_through,
+        spool_records=condition.spool_records,
+        complete_through=condition.complete_through,
         clock_ms=clock_ms,
-        source_error=_wire_text(source_error),
+        source_error=_wire_text(condition.source_error),
+        held_records=condition.held_records,
+        dbd_queue_plus_one=condition.dbd_queue + 1,
     )
     return pb.ReportRequest(status=body).SerializeToString()
 
@@ -113,10 +176,58 @@ def answer(message: bytes) -> Answer:
     if response.HasField("welcome"):
         welcome = response.welcome
         event = Welcomed(welcome.window_batches, welcome.max_batch_records, welcome.max_batch_bytes)
-        return Answer(event, welcome.version)
+        return Answer(event, welcome.version, welcome.clock_ms)
     if response.HasField("ack"):
         return Answer(Acked(response.ack.number, tuple(response.ack.verdicts)), "")
     raise BadAnswer("the collector's answer is empty, or newer than this agent understands")
+
+
+def verify_span(agent: str, cluster: str, begin: int, end: int) -> bytes:
+    """Return the first message of a comparison; ``begin`` and ``end`` in epoch seconds."""
+    span = pb.Span(agent=_wire_text(agent), cluster=_wire_text(cluster), begin=begin, end=end)
+    return pb.VerifyRequest(span=span).SerializeToString()
+
+
+def verify_jobs(jobs: Sequence[SlurmJob]) -> bytes:
+    """Return the message that tells records to compare.
+
+    Raises ValueError, TypeError or OverflowError for a figure that does not fit the wire.
+    """
+    message = pb.VerifyRequest()
+    _fill(message.jobs, jobs)
+    return message.SerializeToString()
+
+
+def verify_end() -> bytes:
+    """Return the message that ends a comparison."""
+    return pb.VerifyRequest(span_end=pb.SpanEnd()).SerializeToString()
+
+
+def verified(message: bytes) -> tuple[int, ...] | Compared:
+    """Read an answer: verdicts of the records last told, or the result. Raises BadAnswer."""
+    try:
+        response = pb.VerifyResponse.FromString(message)
+    except DecodeError as error:
+        raise BadAnswer("the collector's answer is not a jobledger message") from error
+    if response.HasField("checked"):
+        return tuple(response.checked.verdicts)
+    if not response.HasField("compared"):
+        raise BadAnswer("the collector's answer is empty, or newer than this agent understands")
+    found = response.compared
+    return Compared(
+        _usage_sum(found.told),
+        _usage_sum(found.stored),
+        found.missing,
+        found.known,
+        found.differing,
+        found.refused,
+        tuple((run.job_id, run.submit) for run in found.extra),
+        found.extra_runs,
+    )
+
+
+def _usage_sum(usage: pb.UsageSum) -> UsageSum:
+    return UsageSum(*(getattr(usage, name) for name in UsageSum._fields))
 
 
 QUARANTINED: Final = "quarantined"

@@ -8,18 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent import config
-from jobledger_agent.config import (
-    AgentConfig,
-    CollectorSection,
-    ConfigError,
-    FileSection,
-    SacctSection,
-    load,
-    parse,
-    split_address,
-    supervisor,
-)  # fmt: skip
+from jobledger_agent import config, sections
+from jobledger_agent.config import ConfigError, load, parse, split_address, supervisor
+from jobledger_agent.sections import AgentConfig, CollectorSection, FileSection, SacctSection
 from jobledger_agent.tls import bearer_token
 
 EXAMPLE = Path(__file__).parents[2] / "packaging" / "agent.example.toml"
@@ -50,8 +41,8 @@ def test_the_example_is_accepted_and_says_the_defaults() -> None:
 def test_the_example_explains_every_key(section: str) -> None:
     """Each key stands in the example, set or commented, right after words about it."""
     kinds: dict[str, Any] = {
-        "agent": config.AgentSection, "collector": CollectorSection, "sacct": SacctSection,
-        "spool": config.SpoolSection, "metrics": config.MetricsSection, "file": FileSection,
+        "agent": sections.AgentSection, "collector": CollectorSection, "sacct": SacctSection,
+        "spool": sections.SpoolSection, "metrics": sections.MetricsSection, "file": FileSection,
     }  # fmt: skip
     lines = EXAMPLE.read_text().splitlines()
     keys = [line.lstrip("# ").partition(" = ")[0] for line in lines if " = " in line]

@@ -12,10 +12,10 @@ import pytest
 
 from jobledger_agent import wire
 from jobledger_agent.call import LinkError, greet
-from jobledger_agent.config import CollectorSection
 from jobledger_agent.health import Health
 from jobledger_agent.job import Unreadable
 from jobledger_agent.link import Identity, Link
+from jobledger_agent.sections import CollectorSection
 from jobledger_agent.spool import Spool, SpoolFull
 from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc

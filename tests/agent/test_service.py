@@ -15,21 +15,20 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent.config import (
-    AgentConfig,
-    AgentSection,
-    CollectorSection,
-    ConfigError,
-    FileSection,
-    MetricsSection,
-    SacctSection,
-    SpoolSection,
-    Supervisor,
-)  # fmt: skip
+from jobledger_agent.config import ConfigError, Supervisor
 from jobledger_agent.feed import Feed, clusters, feeds, keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.job import Reading, Unreadable
 from jobledger_agent.notify import Notifier
+from jobledger_agent.sections import (
+    AgentConfig,
+    AgentSection,
+    CollectorSection,
+    FileSection,
+    MetricsSection,
+    SacctSection,
+    SpoolSection,
+)
 from jobledger_agent.service import Service, Worker
 from jobledger_agent.source import Block, SourceError
 from jobledger_agent.spool import Spool

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.config import CollectorSection, ConfigError
+from jobledger_agent.config import ConfigError
+from jobledger_agent.sections import CollectorSection
 from jobledger_agent.tls import credentials
 
 

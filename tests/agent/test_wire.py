@@ -145,16 +145,18 @@ def test_of_an_unreadable_record_the_wire_carries_64_kib_and_the_true_size() -> 
 
 
 def test_answers_are_read() -> None:
-    welcome = pb.Welcome(version="9", window_batches=3, max_batch_records=4, max_batch_bytes=5)
+    welcome = pb.Welcome(
+        version="9", window_batches=3, max_batch_records=4, max_batch_bytes=5, clock_ms=77
+    )
     message = pb.ReportResponse(welcome=welcome).SerializeToString()
-    assert wire.answer(message) == (Welcomed(3, 4, 5), "9")
+    assert wire.answer(message) == (Welcomed(3, 4, 5), "9", 77)
     ack = pb.Ack(
         number=6,
         verdicts=[pb.VERDICT_NEW, pb.VERDICT_QUARANTINED],
         refusals=[pb.Refusal(index=1, reason="no")],
     )
     message = pb.ReportResponse(ack=ack).SerializeToString()
-    assert wire.answer(message) == (Acked(6, (1, 4)), "")
+    assert wire.answer(message) == (Acked(6, (1, 4)), "", 0)
 
 
 @settings(deadline=None, max_examples=300)

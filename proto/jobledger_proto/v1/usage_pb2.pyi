@@ -7,6 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TreeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TREE_KIND_UNSPECIFIED: _ClassVar[TreeKind]
+    TREE_KIND_ACCOUNT: _ClassVar[TreeKind]
+    TREE_KIND_USER: _ClassVar[TreeKind]
+    TREE_KIND_ASSOCIATION: _ClassVar[TreeKind]
+    TREE_KIND_QOS: _ClassVar[TreeKind]
+
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
@@ -14,6 +22,11 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_KNOWN: _ClassVar[Verdict]
     VERDICT_REVISED: _ClassVar[Verdict]
     VERDICT_QUARANTINED: _ClassVar[Verdict]
+TREE_KIND_UNSPECIFIED: TreeKind
+TREE_KIND_ACCOUNT: TreeKind
+TREE_KIND_USER: TreeKind
+TREE_KIND_ASSOCIATION: TreeKind
+TREE_KIND_QOS: TreeKind
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_NEW: Verdict
 VERDICT_KNOWN: Verdict
@@ -51,38 +64,153 @@ class Hello(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., version: _Optional[str] = ..., clusters: _Optional[_Iterable[str]] = ..., clock_ms: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "window_batches", "max_batch_records", "max_batch_bytes")
+    __slots__ = ("version", "window_batches", "max_batch_records", "max_batch_bytes", "clock_ms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WINDOW_BATCHES_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_RECORDS_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
     version: str
     window_batches: int
     max_batch_records: int
     max_batch_bytes: int
-    def __init__(self, version: _Optional[str] = ..., window_batches: _Optional[int] = ..., max_batch_records: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ...) -> None: ...
+    clock_ms: int
+    def __init__(self, version: _Optional[str] = ..., window_batches: _Optional[int] = ..., max_batch_records: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., clock_ms: _Optional[int] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("spool_records", "complete_through", "clock_ms", "source_error")
+    __slots__ = ("spool_records", "complete_through", "clock_ms", "source_error", "held_records", "dbd_queue_plus_one")
     SPOOL_RECORDS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    HELD_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    DBD_QUEUE_PLUS_ONE_FIELD_NUMBER: _ClassVar[int]
     spool_records: int
     complete_through: int
     clock_ms: int
     source_error: str
-    def __init__(self, spool_records: _Optional[int] = ..., complete_through: _Optional[int] = ..., clock_ms: _Optional[int] = ..., source_error: _Optional[str] = ...) -> None: ...
+    held_records: int
+    dbd_queue_plus_one: int
+    def __init__(self, spool_records: _Optional[int] = ..., complete_through: _Optional[int] = ..., clock_ms: _Optional[int] = ..., source_error: _Optional[str] = ..., held_records: _Optional[int] = ..., dbd_queue_plus_one: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("number", "jobs", "unreadable")
+    __slots__ = ("number", "jobs", "unreadable", "tree")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_FIELD_NUMBER: _ClassVar[int]
+    TREE_FIELD_NUMBER: _ClassVar[int]
     number: int
     jobs: JobColumns
     unreadable: _containers.RepeatedCompositeFieldContainer[Unreadable]
-    def __init__(self, number: _Optional[int] = ..., jobs: _Optional[_Union[JobColumns, _Mapping]] = ..., unreadable: _Optional[_Iterable[_Union[Unreadable, _Mapping]]] = ...) -> None: ...
+    tree: _containers.RepeatedCompositeFieldContainer[TreeEntry]
+    def __init__(self, number: _Optional[int] = ..., jobs: _Optional[_Union[JobColumns, _Mapping]] = ..., unreadable: _Optional[_Iterable[_Union[Unreadable, _Mapping]]] = ..., tree: _Optional[_Iterable[_Union[TreeEntry, _Mapping]]] = ...) -> None: ...
+
+class TreeEntry(_message.Message):
+    __slots__ = ("cluster", "kind", "name", "attributes", "gone", "observed")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    kind: TreeKind
+    name: str
+    attributes: _containers.ScalarMap[str, str]
+    gone: bool
+    observed: int
+    def __init__(self, cluster: _Optional[str] = ..., kind: _Optional[_Union[TreeKind, str]] = ..., name: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., gone: _Optional[bool] = ..., observed: _Optional[int] = ...) -> None: ...
+
+class VerifyRequest(_message.Message):
+    __slots__ = ("span", "jobs", "span_end")
+    SPAN_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    SPAN_END_FIELD_NUMBER: _ClassVar[int]
+    span: Span
+    jobs: JobColumns
+    span_end: SpanEnd
+    def __init__(self, span: _Optional[_Union[Span, _Mapping]] = ..., jobs: _Optional[_Union[JobColumns, _Mapping]] = ..., span_end: _Optional[_Union[SpanEnd, _Mapping]] = ...) -> None: ...
+
+class VerifyResponse(_message.Message):
+    __slots__ = ("checked", "compared")
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    checked: Checked
+    compared: Compared
+    def __init__(self, checked: _Optional[_Union[Checked, _Mapping]] = ..., compared: _Optional[_Union[Compared, _Mapping]] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("agent", "cluster", "begin", "end")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    cluster: str
+    begin: int
+    end: int
+    def __init__(self, agent: _Optional[str] = ..., cluster: _Optional[str] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class SpanEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Checked(_message.Message):
+    __slots__ = ("verdicts",)
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    verdicts: _containers.RepeatedScalarFieldContainer[Verdict]
+    def __init__(self, verdicts: _Optional[_Iterable[_Union[Verdict, str]]] = ...) -> None: ...
+
+class RunKey(_message.Message):
+    __slots__ = ("job_id", "submit")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    submit: int
+    def __init__(self, job_id: _Optional[int] = ..., submit: _Optional[int] = ...) -> None: ...
+
+class UsageSum(_message.Message):
+    __slots__ = ("runs", "elapsed_s", "cpu_s", "gpu_s", "mem_mib_s", "node_s")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
+    CPU_S_FIELD_NUMBER: _ClassVar[int]
+    GPU_S_FIELD_NUMBER: _ClassVar[int]
+    MEM_MIB_S_FIELD_NUMBER: _ClassVar[int]
+    NODE_S_FIELD_NUMBER: _ClassVar[int]
+    runs: int
+    elapsed_s: int
+    cpu_s: int
+    gpu_s: int
+    mem_mib_s: int
+    node_s: int
+    def __init__(self, runs: _Optional[int] = ..., elapsed_s: _Optional[int] = ..., cpu_s: _Optional[int] = ..., gpu_s: _Optional[int] = ..., mem_mib_s: _Optional[int] = ..., node_s: _Optional[int] = ...) -> None: ...
+
+class Compared(_message.Message):
+    __slots__ = ("told", "stored", "missing", "known", "differing", "refused", "extra", "extra_runs")
+    TOLD_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_RUNS_FIELD_NUMBER: _ClassVar[int]
+    told: UsageSum
+    stored: UsageSum
+    missing: int
+    known: int
+    differing: int
+    refused: int
+    extra: _containers.RepeatedCompositeFieldContainer[RunKey]
+    extra_runs: int
+    def __init__(self, told: _Optional[_Union[UsageSum, _Mapping]] = ..., stored: _Optional[_Union[UsageSum, _Mapping]] = ..., missing: _Optional[int] = ..., known: _Optional[int] = ..., differing: _Optional[int] = ..., refused: _Optional[int] = ..., extra: _Optional[_Iterable[_Union[RunKey, _Mapping]]] = ..., extra_runs: _Optional[int] = ...) -> None: ...
 
 class Unreadable(_message.Message):
     __slots__ = ("cluster", "origin", "reason", "raw", "raw_size")

@@ -40,6 +40,11 @@ class LedgerServiceStub:
                 request_serializer=jobledger__proto_dot_v1_dot_usage__pb2.ReportRequest.SerializeToString,
                 response_deserializer=jobledger__proto_dot_v1_dot_usage__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.Verify = channel.stream_stream(
+                '/jobledger.v1.LedgerService/Verify',
+                request_serializer=jobledger__proto_dot_v1_dot_usage__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=jobledger__proto_dot_v1_dot_usage__pb2.VerifyResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer:
@@ -55,6 +60,17 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Verify(self, request_iterator, context):
+        """Verify compares what the source says now with what is stored, and changes
+        nothing in the ledger: Span, then records, then SpanEnd. Each set of records is
+        answered with the verdicts that it would get; SpanEnd is answered with sums and
+        with what is stored but was not told. A collector older than this answers
+        UNIMPLEMENTED, and the agent sends the records instead.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +78,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=jobledger__proto_dot_v1_dot_usage__pb2.ReportRequest.FromString,
                     response_serializer=jobledger__proto_dot_v1_dot_usage__pb2.ReportResponse.SerializeToString,
+            ),
+            'Verify': grpc.stream_stream_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=jobledger__proto_dot_v1_dot_usage__pb2.VerifyRequest.FromString,
+                    response_serializer=jobledger__proto_dot_v1_dot_usage__pb2.VerifyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +113,33 @@ class LedgerService:
             '/jobledger.v1.LedgerService/Report',
             jobledger__proto_dot_v1_dot_usage__pb2.ReportRequest.SerializeToString,
             jobledger__proto_dot_v1_dot_usage__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/jobledger.v1.LedgerService/Verify',
+            jobledger__proto_dot_v1_dot_usage__pb2.VerifyRequest.SerializeToString,
+            jobledger__proto_dot_v1_dot_usage__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,
