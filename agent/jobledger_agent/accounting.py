@@ -34,6 +34,17 @@ class Controller(NamedTuple):
     running: int = UNKNOWN
 
 
+class SlurmdbdSettings(NamedTuple):
+    """What slurmdbd's own settings say; UNKNOWN (-1) where they cannot be asked.
+
+    A record may appear ``commit_delay_s`` after slurmdbd took it. Runs that ended
+    ``purge_after_s`` ago may be gone (0: never purged); months count 28 days.
+    """
+
+    commit_delay_s: int = UNKNOWN
+    purge_after_s: int = UNKNOWN
+
+
 Answer = AbstractContextManager[Iterator[Reading]]
 """The readings of one complete answer; consumed inside the with."""
 
@@ -57,6 +68,9 @@ class Accounting(Protocol):
 
     def controller(self, cluster: str) -> Controller:
         """The controller's own figures; never raises for what cannot be asked."""
+
+    def slurmdbd(self) -> SlurmdbdSettings:
+        """What slurmdbd is set to; never raises for what cannot be asked."""
 
     def ended(self, cluster: str, span: tuple[int, int]) -> Answer:
         """All runs that ended in ``span`` (epoch s, both ends included). Raises TooMuch too."""

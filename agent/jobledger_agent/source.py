@@ -6,8 +6,8 @@ asked again with the last stored position continues where it stopped, and one
 that is asked again with an older position only repeats itself.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jobledger_agent.errors import AgentError
 from jobledger_agent.job import Reading
@@ -46,6 +46,30 @@ class Block(NamedTuple):
     """These readings are compared with the collector; what it lacks is sent again."""
 
 
+class SourceFacts(NamedTuple):
+    """What a live source last learned about one cluster, for metrics and status.
+
+    Counts are -1 and times (epoch seconds) 0 while they are not known.
+    """
+
+    dbd_queue: int = -1
+    """Messages that slurmctld holds for slurmdbd."""
+    running: int = -1
+    """Jobs that slurmctld says are running."""
+    open_runs: int = -1
+    """Runs that the accounting shows running or suspended."""
+    sweep_through: int = 0
+    """Everything that ended before this was read again by a sweep."""
+    canary_ok_at: int = 0
+    """When known finished runs were last found again."""
+    paused: str = ""
+    """Why this cluster is not read now; empty while it is."""
+    slice_s: int = 0
+    """Span of one question about the past."""
+    runaway_suspects: int = -1
+    """Open runs that cannot plausibly still run; never acted upon."""
+
+
 class SourceError(AgentError):
     """The source could not be read now; says what happened and what to do.
 
@@ -69,3 +93,11 @@ class Source(Protocol):
         when it was read but something in it was cut off; blocks yielded before
         that stand.
         """
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A source that can say how its clusters are; asked from another thread."""
+
+    def facts(self) -> Mapping[str, SourceFacts]:
+        """Return the facts by cluster, as of the last reading; never asks Slurm."""
