@@ -24,6 +24,8 @@ class Sweep(NamedTuple):
 
     All runs of ``cluster`` that ended from ``begin`` to ``end`` (epoch s, both
     included) are in the consecutive blocks that carry this; the last one says so.
+    A block without readings comes before Slurm is asked for them: who cannot compare
+    now stops reading there, so that sweeps stand at the end of a reading.
     """
 
     cluster: str
@@ -101,3 +103,11 @@ class Telling(Protocol):
 
     def facts(self) -> Mapping[str, SourceFacts]:
         """Return the facts by cluster, as of the last reading; never asks Slurm."""
+
+
+@runtime_checkable
+class Glancing(Protocol):
+    """A live source that can look only at what the end of a job changes."""
+
+    def glance(self, position: str) -> Iterator[Block]:
+        """As ``read``, but only what ended and what vanished: after a kick, at most every 2 s."""
