@@ -274,7 +274,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _check_config(args: argparse.Namespace) -> int:
     settings = config.load(args.config)
-    from jobledger_agent.feed import feeds
+    from jobledger_agent.sources import feeds
     from jobledger_agent.tls import bearer_token, credentials
 
     credentials(settings.collector)

@@ -13,6 +13,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_type_hints
 
+from jobledger_agent import schedulers
 from jobledger_agent.errors import AgentError
 from jobledger_agent.sections import (
     AgentConfig,
@@ -234,9 +235,10 @@ def _sources(tables: object, where: str) -> tuple[SourceSection, ...]:
 
 def _source(table: object, where: str) -> SourceSection:
     kind = str(table.get("kind")) if isinstance(table, dict) else ""
-    if not isinstance(table, dict) or kind not in _KINDS:
-        raise ConfigError(f"{where}: kind must be one of {', '.join(_KINDS)}, not {kind!r}")
-    section_type = _KINDS[kind]
+    section_type = _KINDS.get(kind) or schedulers.section_type(kind)
+    if not isinstance(table, dict) or section_type is None:
+        kinds = ", ".join((*_KINDS, *schedulers.SCHEDULERS))
+        raise ConfigError(f"{where}: kind must be one of {kinds}, not {kind!r}")
     values = _table(section_type, {k: v for k, v in table.items() if k != "kind"}, where)
     for each in fields(section_type):
         if each.name not in values and each.default is MISSING:

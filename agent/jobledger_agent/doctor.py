@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from jobledger_agent import VERSION, clock, config, feed, sections, tls, wire
+from jobledger_agent import VERSION, clock, config, sections, sources, tls, wire
 from jobledger_agent.call import greet
 from jobledger_agent.errors import AgentError
 from jobledger_agent.source import SourceError
@@ -119,7 +119,7 @@ def _secrets(collector: sections.CollectorSection) -> str:
 
 def _sources(settings: sections.AgentConfig) -> Iterator[Check]:
     try:
-        fed = feed.feeds(settings)
+        fed = sources.feeds(settings)
     except config.ConfigError as error:
         yield Check("sources", is_well=False, told=str(error))
         return
@@ -149,7 +149,7 @@ def _position(spool: Path, source: str) -> str:
         return ""
 
 
-def _first_block(fed: feed.Feed, position: str) -> str:
+def _first_block(fed: sources.Feed, position: str) -> str:
     """Read as far as the first block, as the agent would; nothing is stored."""
     block = next(iter(fed.source.read(position)), None)
     return "readable" if block is None else f"readable, {len(block.readings)} records at first"
@@ -157,7 +157,7 @@ def _first_block(fed: feed.Feed, position: str) -> str:
 
 def _collector(settings: sections.AgentConfig) -> str:
     started_ms = clock.monotonic_ms()
-    hello = wire.hello(settings.agent.name, VERSION, feed.clusters(settings), clock.now_ms())
+    hello = wire.hello(settings.agent.name, VERSION, sources.clusters(settings), clock.now_ms())
     version = greet(settings.collector, hello, GREET_S)
     took_ms = clock.monotonic_ms() - started_ms
     return f"{settings.collector.address} is jobledger-collector {version}, {took_ms} ms away"

@@ -6,16 +6,13 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from jobledger_agent import clock
-from jobledger_agent.config import ConfigError
-from jobledger_agent.files import FileSource
 from jobledger_agent.health import Health
 from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable
-from jobledger_agent.sacct import SacctSource
-from jobledger_agent.sections import AgentConfig, FileSection, SacctSection, SourceSection
-from jobledger_agent.source import Block, Source, SourceError
+from jobledger_agent.source import Block, SourceError
+from jobledger_agent.sources import Feed
 from jobledger_agent.spool import Sighting, Spool, SpoolFull
 from jobledger_agent.wire import encode
 
@@ -28,37 +25,6 @@ _SQLITE_INTEGER_MAX: Final = (1 << 63) - 1
 _STEPS_UNKNOWN: Final = (UNKNOWN, UNKNOWN, 0)
 
 log = logging.getLogger(__name__)
-
-
-class Feed(NamedTuple):
-    """A source under the name that its position is kept by. A live one repeats itself."""
-
-    name: str
-    source: Source
-    poll_interval_s: int
-    is_live: bool
-
-
-def feeds(config: AgentConfig) -> tuple[Feed, ...]:
-    """Build the configured sources. Raises ConfigError if two of them are the same."""
-    built = tuple(_feed(section) for section in config.sources)
-    names = [feed.name for feed in built]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"the source {name} is configured twice: remove one [[source]]")
-    return built
-
-
-def clusters(config: AgentConfig) -> tuple[str, ...]:
-    """Return the clusters that the sources are known to report for, sorted."""
-    named: set[str] = set()
-    for section in config.sources:
-        if isinstance(section, FileSection):
-            named.update(new for _, new in section.rename)
-            named.add(section.cluster)
-        else:
-            named.update(section.clusters)
-    return tuple(sorted(named - {""}))
 
 
 def read_through(feed: Feed, spool: Spool, health: Health, stored: Callable[[], None],
@@ -88,39 +54,6 @@ def keep_reading(feed: Feed, spool: Spool, health: Health, stored: Callable[[], 
             if health.source_complained(feed.name, str(error)):
                 log.error("source %s: %s", feed.name, error)  # noqa: TRY400  no defect of ours
         stop.wait(_jittered(feed.poll_interval_s))
-
-
-def _feed(section: SourceSection) -> Feed:
-    if isinstance(section, FileSection):
-        source = FileSource(
-            section.path,
-            default_cluster=section.cluster,
-            cluster_rename=dict(section.rename),
-            timezone=section.timezone,
-        )
-        renames = ",".join(f"{old}:{new}" for old, new in section.rename)
-        name = "?".join(part for part in (source.name, section.cluster, renames) if part)
-        return Feed(name, source, section.poll_interval_s, is_live=False)
-    if not isinstance(section, SacctSection):
-        raise ConfigError(f"this agent has no source of kind {type(section).__name__} yet")
-    try:
-        live = _sacct(section)
-    except SourceError as error:
-        raise ConfigError(str(error)) from error
-    return Feed(live.name, live, section.poll_interval_s, is_live=True)
-
-
-def _sacct(section: SacctSection) -> SacctSource:
-    return SacctSource(
-        section.clusters,
-        now=clock.now_s,
-        sacct=str(section.sacct),
-        slurm_conf=str(section.slurm_conf),
-        sdiag=str(section.sdiag),
-        sacctmgr=str(section.sacctmgr),
-        overlap_s=section.overlap_s,
-        lookback_s=section.lookback_s,
-    )
 
 
 def _store(feed: Feed, block: Block, spool: Spool, health: Health, stop: threading.Event) -> bool:

@@ -80,6 +80,14 @@ class FileSource:
             # Polled again, an unchanged file that was read well costs nothing.
             self._finished = position, now
 
+    def clusters(self) -> frozenset[str]:
+        """Clusters of the first readings; none where the file cannot be read."""
+        try:
+            block = next(self.read(""), None)
+        except SourceError:
+            return frozenset()
+        return frozenset(reading.cluster for reading in block.readings) if block else frozenset()
+
     def _readings(self, dump: Dump, head: bytes, observed: int) -> Iterator[Reading]:
         try:
             kind = recognise(head.decode("utf-8", "surrogateescape"))

@@ -119,7 +119,15 @@ class FileSection:
     poll_interval_s: int = 300
 
 
-SourceSection = SacctSection | SlurmrestdSection | PyslurmSection | FileSection
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherSection:
+    """[[source]] of another scheduler than Slurm: what each has; its module adds its own keys."""
+
+    clusters: tuple[str, ...]
+    poll_interval_s: int = 300
+
+
+SourceSection = SacctSection | SlurmrestdSection | PyslurmSection | FileSection | OtherSection
 
 
 @dataclass(frozen=True, slots=True)

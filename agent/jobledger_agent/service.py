@@ -14,12 +14,13 @@ from typing import Final, NamedTuple, Protocol
 from jobledger_agent import VERSION, clock, metrics
 from jobledger_agent.config import Supervisor
 from jobledger_agent.errors import AgentError
-from jobledger_agent.feed import Feed, clusters, feeds, keep_reading, read_through
+from jobledger_agent.feed import keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.link import Identity, Link
 from jobledger_agent.notify import Notifier
 from jobledger_agent.sections import AgentConfig
 from jobledger_agent.source import SourceError
+from jobledger_agent.sources import Feed, clusters, feeds
 from jobledger_agent.spool import Spool, SpoolFull
 from jobledger_agent.tls import bearer_token, credentials
 
@@ -92,7 +93,7 @@ class Service:
         if self.spool.notice:
             log.error("%s", self.spool.notice)
         identity = Identity(config.agent.name, VERSION, clusters(config))
-        self._live = tuple(feed.name for feed in self.feeds if feed.is_live)
+        self._live = tuple(feed.name for feed in self.feeds if feed.tells_lag)
         self.link = Link(
             config.collector, identity, self.spool, self.health, self._complete_through
         )

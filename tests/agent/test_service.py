@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from jobledger_agent.config import ConfigError, Supervisor
-from jobledger_agent.feed import Feed, clusters, feeds, keep_reading, read_through
+from jobledger_agent.feed import keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.job import Reading, Unreadable
 from jobledger_agent.notify import Notifier
@@ -31,6 +31,7 @@ from jobledger_agent.sections import (
 )
 from jobledger_agent.service import Service, Worker
 from jobledger_agent.source import Block, SourceError
+from jobledger_agent.sources import Feed, clusters, feeds
 from jobledger_agent.spool import Spool
 from jobledger_agent.spoolfile import SpoolError
 from jobledger_proto.v1 import usage_pb2_grpc

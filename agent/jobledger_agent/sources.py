@@ -1,0 +1,127 @@
+"""From the settings to what reads: each kind of [[source]] -> Feed."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from jobledger_agent import clock, schedulers
+from jobledger_agent.config import ConfigError
+from jobledger_agent.files import FileSource
+from jobledger_agent.sacct import SacctSource
+from jobledger_agent.sections import (
+    AgentConfig,
+    FileSection,
+    LiveSection,
+    OtherSection,
+    SacctSection,
+    SourceSection,
+)
+from jobledger_agent.source import Source, SourceError
+
+
+class Feed(NamedTuple):
+    """A source under the name that its position is kept by.
+
+    A live one repeats itself, so that what it said before is left out;
+    ``tells_lag`` if its ``complete_through`` is a promise about a cluster.
+    """
+
+    name: str
+    source: Source
+    poll_interval_s: int
+    is_live: bool
+    tells_lag: bool = True
+
+
+def feeds(config: AgentConfig) -> tuple[Feed, ...]:
+    """Build the configured sources. Raises ConfigError for those that exclude each other."""
+    built = tuple(_feed(section, config) for section in config.sources)
+    for name, times in Counter(feed.name for feed in built).items():
+        if times > 1:
+            raise ConfigError(f"the source {name} is configured twice: remove one [[source]]")
+    _refuse_two_truths(config)
+    return built
+
+
+def clusters(config: AgentConfig) -> tuple[str, ...]:
+    """Return the clusters that the sources are known to report for, sorted.
+
+    A dump names its own clusters: those of its first records are known here.
+    """
+    named: set[str] = set()
+    for section in config.sources:
+        if isinstance(section, FileSection):
+            named.update(new for _, new in section.rename)
+            named.add(section.cluster)
+            named.update(_file(section).clusters())
+        else:
+            named.update(section.clusters)
+    return tuple(sorted(named - {""}))
+
+
+def _refuse_two_truths(config: AgentConfig) -> None:
+    """Raise ConfigError where two sources that know different details would revise each other."""
+    live = (section for section in config.sources if isinstance(section, LiveSection))
+    for cluster, times in Counter(name for section in live for name in section.clusters).items():
+        if times > 1:
+            raise ConfigError(
+                f"cluster {cluster} is read by two sources of kind sacct or slurmrestd, which know"
+                " different details of a run and would correct each other for ever: keep one"
+            )
+
+
+def _feed(section: SourceSection, config: AgentConfig) -> Feed:
+    try:
+        return next(_made(section, config))
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    except StopIteration:
+        raise ConfigError(f"this agent has no source of kind {type(section).__name__}") from None
+
+
+def _made(section: SourceSection, config: AgentConfig) -> Iterator[Feed]:
+    for kind, make in _MAKERS:
+        if isinstance(section, kind):
+            yield make(section, config)
+
+
+def _file(section: FileSection) -> FileSource:
+    return FileSource(
+        section.path,
+        default_cluster=section.cluster,
+        cluster_rename=dict(section.rename),
+        timezone=section.timezone,
+    )
+
+
+def _file_feed(section: FileSection, _config: AgentConfig) -> Feed:
+    source = _file(section)
+    renames = ",".join(f"{old}:{new}" for old, new in section.rename)
+    name = "?".join(part for part in (source.name, section.cluster, renames) if part)
+    return Feed(name, source, section.poll_interval_s, is_live=False, tells_lag=False)
+
+
+def _sacct_feed(section: SacctSection, _config: AgentConfig) -> Feed:
+    source = SacctSource(
+        section.clusters,
+        now=clock.now_s,
+        sacct=str(section.sacct),
+        slurm_conf=str(section.slurm_conf),
+        sdiag=str(section.sdiag),
+        sacctmgr=str(section.sacctmgr),
+        overlap_s=section.overlap_s,
+        lookback_s=section.lookback_s,
+    )
+    return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
+
+
+def _other_feed(section: OtherSection, _config: AgentConfig) -> Feed:
+    source = schedulers.build(section)
+    return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
+
+
+_MAKERS: Final[tuple[tuple[type, Callable[..., Feed]], ...]] = (
+    (SacctSection, _sacct_feed),
+    (FileSection, _file_feed),
+    (OtherSection, _other_feed),
+)
