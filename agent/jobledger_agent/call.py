@@ -46,8 +46,8 @@ class Call:
         self._address = collector.address
         self._hear = hear
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        metadata = _metadata(collector)
-        self._channel = _channel(collector)
+        metadata = call_metadata(collector)
+        self._channel = open_channel(collector)
         report = self._channel.stream_stream(wire.METHOD, _as_it_is, _as_it_is)
         self._rpc = report(iter(self._outbox.get, None), metadata=metadata)
         self._reader = threading.Thread(target=self._read, name="link-reader", daemon=True)
@@ -78,7 +78,7 @@ class Call:
         except wire.BadAnswer as error:
             reason = str(error)
         except grpc.RpcError:
-            reason = _explain(self._rpc.code(), self._rpc.details(), self._address)
+            reason = explain(self._rpc.code(), self._rpc.details(), self._address)
         self._hear(self, Broke(reason))
 
 
@@ -120,7 +120,8 @@ _ADVICE: Final = {
 }
 
 
-def _explain(code: grpc.StatusCode, details: str | None, address: str) -> str:
+def explain(code: grpc.StatusCode, details: str | None, address: str) -> str:
+    """Say in a sentence why the collector at ``address`` ended a call."""
     told = " ".join((details or "").split())[:DETAILS_CHARS_MAX]
     sentence = _ADVICE.get(code, "the collector at {0} broke the stream ({1})")
     return sentence.format(address, f"{code.name}: {told}" if told else code.name)
@@ -130,12 +131,14 @@ def _as_it_is(message: bytes) -> bytes:
     return message
 
 
-def _metadata(collector: CollectorSection) -> tuple[tuple[str, str], ...]:
+def call_metadata(collector: CollectorSection) -> tuple[tuple[str, str], ...]:
+    """Return what proves to the collector who calls. Raises ConfigError."""
     token = bearer_token(collector)
     return (("authorization", f"Bearer {token}"),) if token else ()
 
 
-def _channel(collector: CollectorSection) -> grpc.Channel:
+def open_channel(collector: CollectorSection) -> grpc.Channel:
+    """Open a channel of its own, with the certificates as they are now. Raises ConfigError."""
     trust = credentials(collector)
     if trust is None:
         return grpc.insecure_channel(collector.address, options=CHANNEL_OPTIONS)
