@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -43,6 +43,7 @@ class Call:
     def __init__(self, collector: CollectorSection, hear: Callable[["Call", Event], None]) -> None:
         """Start the call; nothing has been sent yet. Raises ConfigError."""
         self.collector_version = ""
+        self.collector_clock_ms = 0
         self._address = collector.address
         self._hear = hear
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -74,6 +75,7 @@ class Call:
             for message in self._rpc:
                 answer = wire.answer(message)
                 self.collector_version = answer.version or self.collector_version
+                self.collector_clock_ms = answer.clock_ms or self.collector_clock_ms
                 self._hear(self, answer.event)
         except wire.BadAnswer as error:
             reason = str(error)
@@ -82,8 +84,15 @@ class Call:
         self._hear(self, Broke(reason))
 
 
-def greet(collector: CollectorSection, hello: bytes, timeout_s: int) -> str:
-    """Say Hello once and hang up; returns the collector's version.
+class Greeting(NamedTuple):
+    """What a collector says of itself; its clock in ms since the epoch, 0 where it tells none."""
+
+    version: str
+    clock_ms: int
+
+
+def greet(collector: CollectorSection, hello: bytes, timeout_s: int) -> Greeting:
+    """Say Hello once and hang up; returns what the collector says of itself.
 
     Raises LinkError or ConfigError with what is wrong.
     """
@@ -99,7 +108,7 @@ def greet(collector: CollectorSection, hello: bytes, timeout_s: int) -> str:
     finally:
         call.end()
     if isinstance(event, Welcomed):
-        return call.collector_version
+        return Greeting(call.collector_version, call.collector_clock_ms)
     reason = event.reason if isinstance(event, Broke) else "the collector did not say Welcome"
     raise LinkError(reason)
 

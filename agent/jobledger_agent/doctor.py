@@ -158,6 +158,6 @@ def _first_block(fed: sources.Feed, position: str) -> str:
 def _collector(settings: sections.AgentConfig) -> str:
     started_ms = clock.monotonic_ms()
     hello = wire.hello(settings.agent.name, VERSION, sources.clusters(settings), clock.now_ms())
-    version = greet(settings.collector, hello, GREET_S)
+    version = greet(settings.collector, hello, GREET_S).version
     took_ms = clock.monotonic_ms() - started_ms
     return f"{settings.collector.address} is jobledger-collector {version}, {took_ms} ms away"
