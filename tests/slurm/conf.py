@@ -40,6 +40,7 @@ class Layout(NamedTuple):
     slurmctld_port: int
     nodes: tuple[Node, ...]
     slurm_major: int
+    jwt_key: Path | None = None
 
     def socket(self, tag: str) -> Path:
         """The munge socket of one munged."""
@@ -74,6 +75,13 @@ def my_cnf(layout: Layout, *, as_user: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _tokens(layout: Layout) -> str:
+    """Lines by which daemons take JSON Web Tokens, too; none without a key."""
+    if layout.jwt_key is None:
+        return ""
+    return f"AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={layout.jwt_key}\n"
+
+
 def slurmdbd_conf(layout: Layout, password: str) -> str:
     """The file of slurmdbd, which also holds its database password."""
     home = layout.home
@@ -95,7 +103,7 @@ StoragePass={password}
 StorageLoc=slurm_acct_db
 CommunicationParameters=NoInAddrAny
 TrackWCKey=yes
-"""
+{_tokens(layout)}"""
 
 
 def slurm_conf(layout: Layout, munge_tag: str) -> str:
@@ -118,6 +126,7 @@ SlurmUser={layout.daemon_user}
 AuthType=auth/munge
 AuthInfo=socket={socket}
 CredType=cred/munge
+{_tokens(layout)}\
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={home}/state
 SlurmdSpoolDir={home}/spool/%n

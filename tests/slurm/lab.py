@@ -56,8 +56,10 @@ def loopback_address(host: str) -> str:
 class Lab:
     """One private Slurm in one directory. ``up`` starts it, ``down`` stops it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, tokens: bool = False) -> None:
+        """``tokens``: the daemons take JSON Web Tokens, too."""
         self.home = home
+        self._tokens = tokens
         self.is_root = os.geteuid() == 0
         self.me = getpass.getuser()
         self.job_users = ROOTS_JOB_USERS if self.is_root else (self.me,)
@@ -127,6 +129,8 @@ class Lab:
     def _bring_up(self) -> None:
         self._make_directories()
         self.layout = self._plan()
+        if self.layout.jwt_key:
+            self._make_jwt_key(self.layout.jwt_key)
         password = secrets.token_hex(16)
         self._write_files(self.layout, password)
         for tag in ("main", *NODE_NAMES):
@@ -181,6 +185,7 @@ class Lab:
             slurmctld_port=ports[2],
             nodes=tuple(map(Node, NODE_NAMES, ports[3:])),
             slurm_major=int(version.group(1)) if version else 0,
+            jwt_key=self.home / "state" / "jwt.key" if self._tokens else None,
         )
 
     def _write_files(self, layout: Layout, password: str) -> None:
@@ -200,6 +205,12 @@ class Lab:
             (etc / tag / "cgroup.conf").write_text(conf.cgroup_conf(layout))
             if tag != "main":
                 (etc / tag / "gres.conf").write_text(conf.gres_conf(layout))
+
+    def _make_jwt_key(self, key: Path) -> None:
+        key.touch(0o600)
+        key.write_bytes(secrets.token_bytes(32))
+        if self.is_root:
+            os.chown(key, pwd.getpwnam("slurm").pw_uid, -1)
 
     def _start_munged(self, tag: str) -> None:
         folder = self.home / "munge"
