@@ -3,7 +3,23 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from jobledger_agent.source import SourceFacts
+from jobledger_agent.wire import Compared
+
+EXTRA_SPANS_MAX: Final = 1_000
+"""Spans of sweeps with runs that Slurm does not tell, remembered for each cluster."""
+
+
+class Sweeps(NamedTuple):
+    """What comparisons of one cluster with the collector found since the agent's start."""
+
+    spans: int = 0
+    missing: int = 0
+    differing: int = 0
+    extra: int = 0
+    """Runs that the collector has and Slurm does not tell, in the spans as last compared."""
 
 
 class HealthReport(NamedTuple):
@@ -20,6 +36,11 @@ class HealthReport(NamedTuple):
     source_errors: Mapping[str, int]
     complaints: Mapping[str, str]
     last_success: Mapping[str, int]
+    cycle_ms: Mapping[str, int]
+    facts: Mapping[str, Mapping[str, SourceFacts]]
+    sweeps: Mapping[str, Sweeps]
+    put_off: Mapping[str, str]
+    clock_skew_ms: int | None
 
     @property
     def acknowledged(self) -> int:
@@ -45,6 +66,12 @@ class Health:
         self._source_errors: Counter[str] = Counter()
         self._complaints: dict[str, str] = {}
         self._last_success: dict[str, int] = {}
+        self._cycle_ms: dict[str, int] = {}
+        self._facts: dict[str, Mapping[str, SourceFacts]] = {}
+        self._sweeps: dict[str, Sweeps] = {}
+        self._extra: dict[str, dict[tuple[int, int], int]] = {}
+        self._put_off: dict[str, str] = {}
+        self._clock_skew_ms: int | None = None
 
     def know(self, sources: Iterable[str]) -> None:
         """Name the sources, so that they are reported before anything happened to them."""
@@ -65,11 +92,41 @@ class Health:
         with self._lock:
             self._verdicts.update(verdicts)
 
-    def source_went_well(self, source: str, now_s: int) -> None:
+    def source_went_well(self, source: str, now_s: int, took_ms: int = 0) -> None:
         """A source was read to its end."""
         with self._lock:
             self._complaints.pop(source, None)
             self._last_success[source] = now_s
+            self._cycle_ms[source] = took_ms
+
+    def source_told(self, source: str, facts: Mapping[str, SourceFacts]) -> None:
+        """What a source last learned of its clusters."""
+        with self._lock:
+            self._facts[source] = dict(facts)
+
+    def sweep_put_off(self, source: str, why: str) -> bool:
+        """A sweep could not be compared. Returns whether none was put off just before."""
+        with self._lock:
+            is_new = source not in self._put_off
+            self._put_off[source] = why
+            return is_new
+
+    def compared(self, cluster: str, begin: int, end: int, found: Compared) -> None:
+        """A span of a cluster (epoch s) was compared with the collector."""
+        with self._lock:
+            self._put_off.clear()
+            spans = self._extra.setdefault(cluster, {})
+            for known in [each for each in spans if each[0] < end and begin < each[1]]:
+                del spans[known]
+            if found.extra_runs and len(spans) < EXTRA_SPANS_MAX:
+                spans[begin, end] = found.extra_runs
+            before = self._sweeps.get(cluster, Sweeps())
+            self._sweeps[cluster] = Sweeps(
+                before.spans + 1,
+                before.missing + found.missing,
+                before.differing + found.differing,
+                sum(spans.values()),
+            )
 
     def source_complained(self, source: str, complaint: str) -> bool:
         """A source could not be read. Returns whether the complaint is a new one."""
@@ -86,9 +143,10 @@ class Health:
             self._spool_full = reason
             return changed
 
-    def link_is_up(self, collector_version: str) -> None:
-        """The collector said Welcome."""
+    def link_is_up(self, collector_version: str, clock_skew_ms: int | None = None) -> None:
+        """The collector said Welcome; how far its clock is behind ours, if it told."""
         with self._lock:
+            self._clock_skew_ms = clock_skew_ms
             self._connected, self._link_error = True, ""
             self._collector_version = collector_version
 
@@ -114,4 +172,9 @@ class Health:
                 source_errors=dict(self._source_errors),
                 complaints=dict(self._complaints),
                 last_success=dict(self._last_success),
+                cycle_ms=dict(self._cycle_ms),
+                facts=dict(self._facts),
+                sweeps=dict(self._sweeps),
+                put_off=dict(self._put_off),
+                clock_skew_ms=self._clock_skew_ms,
             )

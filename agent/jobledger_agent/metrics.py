@@ -1,6 +1,6 @@
 """What Prometheus reads from the agent, computed at each scrape."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Final, NamedTuple
 from wsgiref.simple_server import WSGIServer
@@ -10,9 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from jobledger_agent import clock
+from jobledger_agent.certificates import expiries
 from jobledger_agent.config import split_address
 from jobledger_agent.errors import AgentError
-from jobledger_agent.health import Health, HealthReport
+from jobledger_agent.health import Health, HealthReport, Sweeps
+from jobledger_agent.kick import Kicks
+from jobledger_agent.sections import CollectorSection
+from jobledger_agent.source import SourceFacts
 from jobledger_agent.spool import Spool
 
 PREFIX: Final = "jobledger_agent"
@@ -30,6 +34,10 @@ class Subject(NamedTuple):
     agent: str
     live_sources: tuple[str, ...]
     started_s: int
+    clusters: tuple[str, ...] = ()
+    spool_max_bytes: int = 0
+    collector: CollectorSection = CollectorSection()
+    kicks: Kicks | None = None
 
 
 class AgentMetrics(Collector):
@@ -43,7 +51,12 @@ class AgentMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family of the agent."""
         yield from self._of_spool()
-        yield from _of_health(self._health.report())
+        report = self._health.report()
+        yield from _of_health(report)
+        yield from _of_sources(report)
+        yield from _of_facts(report)
+        yield from self._of_sweeps(report)
+        yield from self._of_surroundings(report)
         info = _gauge("build_info", "Always 1.", ("version", "agent"))
         info.add_metric((self._subject.version, self._subject.agent), 1)
         yield info
@@ -64,6 +77,37 @@ class AgentMetrics(Collector):
                 " acknowledged; since the agent's start while that is not known.",
                 lag_s,
             )
+
+    def _of_sweeps(self, report: HealthReport) -> Iterator[Metric]:
+        missing = _counter("sweep_missing", "Runs that a sweep found missing.", "cluster")
+        differing = _counter("sweep_differing", "Runs that a sweep found otherwise.", "cluster")
+        extra = _gauge(
+            "sweep_extra", "Runs that the collector has and Slurm does not tell.", ("cluster",)
+        )
+        for cluster in sorted({*self._subject.clusters, *report.sweeps}):
+            found = report.sweeps.get(cluster, Sweeps())
+            missing.add_metric((cluster,), found.missing)
+            differing.add_metric((cluster,), found.differing)
+            extra.add_metric((cluster,), found.extra)
+        yield from (missing, differing, extra)
+
+    def _of_surroundings(self, report: HealthReport) -> Iterator[Metric]:
+        yield _gauge("spool_max_bytes", "Size that spool.max_bytes allows.",
+                     self._subject.spool_max_bytes)  # fmt: skip
+        kicks = _counter("kicks", "Touches seen of the file that says that a job ended.")
+        kicks.add_metric((), self._subject.kicks.total if self._subject.kicks else 0)
+        yield kicks
+        skew = _gauge("clock_skew_seconds", "This machine's clock minus the collector's.", ())
+        if report.clock_skew_ms is not None:
+            skew.add_metric((), report.clock_skew_ms / 1000)
+        yield skew
+        ends = _gauge(
+            "certificate_expiry_timestamp_seconds", "When a certificate of the link ends.",
+            ("file",),
+        )  # fmt: skip
+        for path, when_s in expiries(self._subject.collector).items():
+            ends.add_metric((str(path),), when_s)
+        yield ends
 
 
 def complete_through(spool: Spool, live_sources: tuple[str, ...]) -> int:
@@ -109,6 +153,76 @@ def _of_health(report: HealthReport) -> Iterator[Metric]:
     full = _gauge("spool_full", "Whether sources wait for room in the spool.")
     full.add_metric((), int(bool(report.spool_full)))
     yield full
+
+
+def _of_sources(report: HealthReport) -> Iterator[Metric]:
+    took = _gauge(
+        "source_cycle_seconds", "How long the last reading of the source took.", ("source",)
+    )
+    for source, took_ms in report.cycle_ms.items():
+        took.add_metric((source,), took_ms / 1000)
+    yield took
+    paused = _gauge(
+        "source_paused", "Whether a cluster of the source is not read, for slurmctld's queue.",
+        ("source",),
+    )  # fmt: skip
+    for source, told in report.facts.items():
+        paused.add_metric((source,), int(any(facts.paused for facts in told.values())))
+    yield paused
+
+
+def _of_facts(report: HealthReport) -> Iterator[Metric]:
+    """Yield what each cluster's source learned; a figure that is not known is absent."""
+    for name, text, figure in _FACTS:
+        family = _gauge(name, text, ("source", "cluster"))
+        for source, told in report.facts.items():
+            for cluster, facts in told.items():
+                value = figure(facts)
+                if value is not None:
+                    family.add_metric((source, cluster), value)
+        yield family
+
+
+def _counted(figure: Callable[[SourceFacts], int]) -> Callable[[SourceFacts], int | None]:
+    return lambda facts: figure(facts) if figure(facts) >= 0 else None
+
+
+def _timed(figure: Callable[[SourceFacts], int]) -> Callable[[SourceFacts], int | None]:
+    return lambda facts: figure(facts) or None
+
+
+_FACTS: Final[tuple[tuple[str, str, Callable[[SourceFacts], int | None]], ...]] = (
+    (
+        "source_dbd_queue_messages",
+        "Messages that slurmctld holds for slurmdbd.",
+        _counted(lambda facts: facts.dbd_queue),
+    ),
+    (
+        "source_running_jobs",
+        "Jobs that slurmctld says are running.",
+        _counted(lambda facts: facts.running),
+    ),
+    (
+        "source_open_runs",
+        "Runs that the accounting shows running or suspended.",
+        _counted(lambda facts: facts.open_runs),
+    ),
+    (
+        "source_runaway_suspects",
+        "Open runs that cannot plausibly still run.",
+        _counted(lambda facts: facts.runaway_suspects),
+    ),
+    (
+        "source_canary_success_timestamp_seconds",
+        "When a finished run that is known was last found again.",
+        _timed(lambda facts: facts.canary_ok_at),
+    ),
+    (
+        "source_sweep_through_timestamp_seconds",
+        "Everything that ended before this was read again by a sweep.",
+        _timed(lambda facts: facts.sweep_through),
+    ),
+)
 
 
 def _gauge(name: str, text: str, value_or_labels: int | tuple[str, ...] = ()) -> GaugeMetricFamily:

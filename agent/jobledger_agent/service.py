@@ -6,7 +6,7 @@ One thread a source, one for the link; the main thread watches over them.
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Final, NamedTuple, Protocol
@@ -14,22 +14,30 @@ from typing import Final, NamedTuple, Protocol
 from jobledger_agent import VERSION, clock, metrics
 from jobledger_agent.config import Supervisor
 from jobledger_agent.errors import AgentError
-from jobledger_agent.feed import keep_reading, read_through
+from jobledger_agent.feed import Intake, keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
+from jobledger_agent.kick import Kicks
 from jobledger_agent.link import Identity, Link
 from jobledger_agent.notify import Notifier
-from jobledger_agent.sections import AgentConfig
+from jobledger_agent.sections import AgentConfig, LiveSection, PyslurmSection
 from jobledger_agent.source import SourceError
 from jobledger_agent.sources import Feed, clusters, feeds
 from jobledger_agent.spool import Spool, SpoolFull
+from jobledger_agent.summary import Summary
 from jobledger_agent.tls import bearer_token, credentials
+from jobledger_agent.verifier import Verifier
 
 WATCH_S: Final = 0.2
 STOP_GRACE_S: Final = 10
 """How long a stopping agent waits for what is in flight and for its threads."""
 PRUNE_EVERY_MS: Final = 3_600_000
-LINK_SILENT_MS_MAX: Final = 120_000
+SUMMARY_EVERY_MS: Final = 3_600_000
+SILENT_MS_MAX: Final = 120_000
 """A link's driver that took no step for so long is stuck; it wakes twice a minute."""
+QUESTIONS_A_STEP_MAX: Final = 15
+"""Of a live source before it gives its next block: a day halved down, and what goes with it."""
+FILE_STEP_S_MAX: Final = 600
+"""For one block of a dump; more only on a disk that hangs."""
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +64,15 @@ class Worker(threading.Thread):
     spool is sound at any moment.
     """
 
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, work: Callable[[], object], silent_ms_max: int = SILENT_MS_MAX
+    ) -> None:
+        """``silent_ms_max``: longer than that without ``beat`` it is stuck."""
         super().__init__(name=name, daemon=True)
         self._work = work
+        self._silent_ms_max = silent_ms_max
+        self._beat_at_ms = clock.monotonic_ms()
+        self.is_stuck = False
         self.failure: AgentError | None = None
         self.is_done = False
 
@@ -69,6 +83,15 @@ class Worker(threading.Thread):
             self.is_done = True
         except AgentError as failure:
             self.failure = failure
+
+    def beat(self) -> None:
+        """The work goes on."""
+        self._beat_at_ms = clock.monotonic_ms()
+
+    def silent_s(self, now_ms: int) -> int:
+        """Return for how long it has been stuck (s); 0 while it is not."""
+        silent_ms = now_ms - self._beat_at_ms
+        return silent_ms // 1000 if self.is_alive() and silent_ms > self._silent_ms_max else 0
 
     def check(self) -> None:
         """Raise what ended the thread, if something did."""
@@ -81,27 +104,31 @@ class Worker(threading.Thread):
 class Service:
     """All parts of one agent, built from its settings. Raises AgentError."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, fed: Sequence[Feed] | None = None) -> None:
+        """``fed`` is read in place of the configured sources."""
         credentials(config.collector)
         bearer_token(config.collector)
         self.config = config
-        self.feeds = feeds(config)
+        self.feeds = feeds(config) if fed is None else tuple(fed)
         self.health = Health()
         self.health.know(feed.name for feed in self.feeds)
         self.stop = threading.Event()
+        self.kicks = Kicks(config.kick.file)
         self.spool = Spool(config.spool.path, config.spool.max_bytes)
         if self.spool.notice:
             log.error("%s", self.spool.notice)
         identity = Identity(config.agent.name, VERSION, clusters(config))
         self._live = tuple(feed.name for feed in self.feeds if feed.tells_lag)
+        self._verifier = Verifier(config.collector, config.agent.name)
         self.link = Link(
             config.collector, identity, self.spool, self.health, self._complete_through
         )
+        self._link_worker = Worker("link", self.link.run)
 
     def run(self, supervisor: Supervisor) -> None:
         """Work until SIGTERM or SIGINT. Raises AgentError when a part fails."""
         notifier = Notifier(supervisor)
-        work = [Worker("link", self.link.run), *(self._reader(feed) for feed in self.feeds)]
+        work = [self._link_worker, *(self._reader(feed) for feed in self.feeds)]
         with self._serving(), _signals(self.stop):
             for worker in work:
                 worker.start()
@@ -118,7 +145,7 @@ class Service:
         ``tell`` is called several times a second with the state and what waits.
         """
         reader = Worker("reader", self._read_all)
-        link = Worker("link", self.link.run)
+        link = self._link_worker
         with self._serving(), _signals(self.stop):
             link.start()
             reader.start()
@@ -137,14 +164,27 @@ class Service:
 
     def _reader(self, feed: Feed) -> Worker:
         def work() -> None:
-            keep_reading(feed, self.spool, self.health, self.link.wake, self.stop)
+            keep_reading(feed, self._intake(worker.beat), self.kicks)
 
-        return Worker(feed.name, work)
+        worker = Worker(feed.name, work, self._step_ms_max())
+        return worker
+
+    def _intake(self, alive: Callable[[], None] = lambda: None) -> Intake:
+        return Intake(self.spool, self.health, self._verifier, self.link.wake, self.stop, alive)
+
+    def _step_ms_max(self) -> int:
+        """Return how long a source may be busy before its next block or its error."""
+        timeouts = [
+            section.timeout_s
+            for section in self.config.sources
+            if isinstance(section, LiveSection | PyslurmSection)
+        ]
+        return 1000 * max(FILE_STEP_S_MAX, QUESTIONS_A_STEP_MAX * max(timeouts, default=0))
 
     def _read_all(self) -> None:
         for feed in self.feeds:
             try:
-                read_through(feed, self.spool, self.health, self.link.wake, self.stop)
+                read_through(feed, self._intake())
             except SourceError as error:
                 self.health.source_complained(feed.name, str(error))
 
@@ -181,16 +221,37 @@ class Service:
     def _watch(self, work: list[Worker], notifier: Notifier) -> None:
         ping_ms = notifier.watchdog_ms // 3 or 60_000
         ping_at_ms = prune_at_ms = clock.monotonic_ms()
+        summary = Summary(self.spool, self.health, self._live)
+        summary_at_ms = ping_at_ms + SUMMARY_EVERY_MS
         while not self.stop.wait(WATCH_S * 5):
             for worker in work:
                 worker.check()
             now_ms = clock.monotonic_ms()
-            if now_ms - self.link.alive_at_ms < LINK_SILENT_MS_MAX and now_ms >= ping_at_ms:
+            if not self._is_stuck(work, now_ms) and now_ms >= ping_at_ms:
                 notifier.alive()
                 ping_at_ms = now_ms + ping_ms
             if now_ms >= prune_at_ms:
                 self._prune()
                 prune_at_ms = now_ms + PRUNE_EVERY_MS
+            if now_ms >= summary_at_ms:
+                log.info("%s", summary.line(clock.now_s()))
+                summary_at_ms = now_ms + SUMMARY_EVERY_MS
+
+    def _is_stuck(self, work: Sequence[Worker], now_ms: int) -> bool:
+        """Whether a thread is stuck; then systemd hears nothing and starts the agent anew."""
+        is_stuck = now_ms - self.link.alive_at_ms >= SILENT_MS_MAX
+        for worker in work:
+            if worker is self._link_worker:
+                continue
+            silent_s = worker.silent_s(now_ms)
+            if silent_s and not worker.is_stuck:
+                why = f"its thread has been stuck for {silent_s} s"
+                self.health.source_complained(worker.name, why)
+                log.error("source %s: %s; the watchdog is told nothing until it goes on",
+                          worker.name, why)  # fmt: skip
+            worker.is_stuck = bool(silent_s)
+            is_stuck = is_stuck or worker.is_stuck
+        return is_stuck
 
     def _prune(self) -> None:
         try:
@@ -212,8 +273,10 @@ class Service:
         with ExitStack() as stack:
             if self.config.metrics.listen:
                 subject = metrics.Subject(
-                    VERSION, self.config.agent.name, self._live, clock.now_s()
-                )
+                    VERSION, self.config.agent.name, self._live, clock.now_s(),
+                    clusters(self.config), self.config.spool.max_bytes,
+                    self.config.collector, self.kicks,
+                )  # fmt: skip
                 families = metrics.AgentMetrics(subject, self.spool, self.health)
                 server, thread = metrics.serve(self.config.metrics.listen, families)
                 stack.callback(thread.join)

@@ -16,9 +16,10 @@ import grpc
 import pytest
 
 from jobledger_agent.config import ConfigError, Supervisor
-from jobledger_agent.feed import keep_reading, read_through
+from jobledger_agent.feed import Intake, keep_reading, read_through
 from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.job import Reading, Unreadable
+from jobledger_agent.kick import Kicks
 from jobledger_agent.notify import Notifier
 from jobledger_agent.sections import (
     AgentConfig,
@@ -102,10 +103,10 @@ def test_a_source_goes_on_where_its_last_stored_block_ended(spool: Spool) -> Non
     source = Script([[a_job(1)], [a_job(2), a_job(3)]])
     feed = Feed("f", source, 1, is_live=False)
     health = Health()
-    read_through(feed, spool, health, nothing, threading.Event())
+    read_through(feed, Intake(spool, health, None, nothing, threading.Event()))
     assert (waiting(spool), spool.position("f")) == (3, "2")
     source.blocks.append([a_job(4)])
-    read_through(feed, spool, health, nothing, threading.Event())
+    read_through(feed, Intake(spool, health, None, nothing, threading.Event()))
     assert (waiting(spool), spool.position("f")) == (4, "3")
     assert health.report().read == 4
 
@@ -114,7 +115,8 @@ def test_a_complaint_comes_after_everything_readable_was_stored(spool: Spool) ->
     source = Script([[a_job(1)], [a_job(2)]], complaint="cut off")
     with pytest.raises(SourceError, match="cut off"):
         read_through(
-            Feed("f", source, 1, is_live=False), spool, Health(), nothing, threading.Event()
+            Feed("f", source, 1, is_live=False),
+            Intake(spool, Health(), None, nothing, threading.Event()),
         )
     assert waiting(spool) == 2
 
@@ -147,7 +149,7 @@ def test_a_live_source_sends_a_run_again_only_with_news(
     health = Health()
     for readings in ([first], [first, second], [second]):
         feed = Feed("live", Repeating([readings]), 1, is_live=True)
-        read_through(feed, spool, health, nothing, threading.Event())
+        read_through(feed, Intake(spool, health, None, nothing, threading.Event()))
     assert waiting(spool) == (2 if is_news else 1)
     assert health.report().read == 4
     assert health.report().repeated == 4 - waiting(spool)
@@ -157,20 +159,20 @@ def test_a_content_that_comes_back_is_news_again(spool: Spool) -> None:
     changed = DONE._replace(qos="high")
     for reading in (DONE, changed, DONE):
         feed = Feed("live", Repeating([[reading]]), 1, is_live=True)
-        read_through(feed, spool, Health(), nothing, threading.Event())
+        read_through(feed, Intake(spool, Health(), None, nothing, threading.Event()))
     assert waiting(spool) == 3
 
 
 def test_a_file_is_sent_as_it_is(spool: Spool) -> None:
     feed = Feed("f", Script([[DONE, DONE]]), 1, is_live=False)
-    read_through(feed, spool, Health(), nothing, threading.Event())
+    read_through(feed, Intake(spool, Health(), None, nothing, threading.Event()))
     assert waiting(spool) == 2
 
 
 def test_a_cycle_without_news_still_moves_the_position(spool: Spool) -> None:
     for cycle in (1, 2):
         feed = Feed("live", Repeating([[DONE]] * cycle), 1, is_live=True)
-        read_through(feed, spool, Health(), nothing, threading.Event())
+        read_through(feed, Intake(spool, Health(), None, nothing, threading.Event()))
     assert (spool.position("live"), waiting(spool)) == ("2", 1)
     assert spool.marks()[0].complete_through == ENDED + 1
 
@@ -188,7 +190,9 @@ def test_a_full_spool_pauses_the_source_and_it_goes_on_by_itself(
     blocks = [[Unreadable("a", "o", "r", b"x" * 60_000, 60_000)] for _ in range(40)]
     health, stop = Health(), threading.Event()
     feed = Feed("f", Script(blocks), 1, is_live=False)
-    reader = Worker("reader", lambda: read_through(feed, spool, health, nothing, stop))
+    reader = Worker(
+        "reader", lambda: read_through(feed, Intake(spool, health, None, nothing, stop))
+    )
     reader.start()
     until(lambda: bool(health.report().spool_full))
     held = waiting(spool)
@@ -229,7 +233,9 @@ def test_a_paused_source_can_be_stopped(spool: Spool) -> None:
     blocks = [[Unreadable("a", "o", "r", b"x" * 60_000, 60_000)] for _ in range(40)]
     health, stop = Health(), threading.Event()
     feed = Feed("f", Script(blocks), 1, is_live=False)
-    reader = Worker("reader", lambda: read_through(feed, spool, health, nothing, stop))
+    reader = Worker(
+        "reader", lambda: read_through(feed, Intake(spool, health, None, nothing, stop))
+    )
     reader.start()
     until(lambda: bool(health.report().spool_full))
     stop.set()
@@ -240,7 +246,9 @@ def test_a_block_larger_than_the_quota_passes_in_portions(spool: Spool) -> None:
     bad = [Unreadable("a", f"line {n}", "r", bytes([n]) * 60_000, 60_000) for n in range(40)]
     feed = Feed("f", Repeating([[a_job(1), *bad, a_job(2)]]), 1, is_live=True)
     health, stop = Health(), threading.Event()
-    reader = Worker("reader", lambda: read_through(feed, spool, health, nothing, stop))
+    reader = Worker(
+        "reader", lambda: read_through(feed, Intake(spool, health, None, nothing, stop))
+    )
     reader.start()
     until(lambda: bool(health.report().spool_full))
     assert spool.position("f") == ""  # nothing is done until all of it is stored
@@ -248,14 +256,14 @@ def test_a_block_larger_than_the_quota_passes_in_portions(spool: Spool) -> None:
         spool.forget([each.block_id for each in spool.head(0, 50)])
         time.sleep(0.05)
     assert (spool.position("f"), health.report().read) == ("1", 42)
-    read_through(feed, spool, health, nothing, stop)
+    read_through(feed, Intake(spool, health, None, nothing, stop))
     assert health.report().repeated == 42
 
 
 def test_a_long_reading_stops_after_the_block_in_hand(spool: Spool) -> None:
     stop = threading.Event()
     feed = Feed("f", Script([[a_job(n)] for n in range(50)]), 1, is_live=False)
-    read_through(feed, spool, Health(), stop.set, stop)
+    read_through(feed, Intake(spool, Health(), None, stop.set, stop))
     assert (waiting(spool), spool.position("f")) == (1, "1")
 
 
@@ -265,7 +273,9 @@ def test_a_source_that_fails_is_asked_again_and_told_of_once(
     source = Script([[DONE]], complaint="slurmdbd does not answer")
     health, stop = Health(), threading.Event()
     feed = Feed("live", source, 1, is_live=True)
-    reader = Worker("r", lambda: keep_reading(feed, spool, health, nothing, stop))
+    reader = Worker(
+        "r", lambda: keep_reading(feed, Intake(spool, health, None, nothing, stop), Kicks(""))
+    )
     reader.start()
     until(lambda: health.report().source_errors.get("live", 0) >= 2)
     assert sum("slurmdbd does not answer" in line for line in caplog.messages) == 1
