@@ -1,62 +1,41 @@
-"""The spool's file: who may open it, whether it is sound, what it looks like inside."""
+"""The spool's file: who may open it, how it is opened, how large it may become."""
 
 import fcntl
 import os
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from jobledger_agent.errors import AgentError
+from jobledger_agent import spoolrepair
+from jobledger_agent.spoolrepair import BUSY_MS_MAX, PRIVATE, SpoolError, Unsound
+from jobledger_agent.spoolschema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, migrate
 
-APPLICATION_ID: Final = 0x4A6C5370
-"""Marks the file as a spool ("JlSp"), so that no other SQLite file is mistaken for one."""
-SCHEMA_VERSION: Final = 1
-SLACK_BYTES: Final = 4 << 20
-"""Above the quota, for SQLite's own pages; beyond it SQLite itself refuses."""
-BUSY_MS_MAX: Final = 30_000
-WAL_BYTES_MAX: Final = 16 << 20
+__all__ = ["SpoolError", "SpoolFile", "open_exclusively"]
+
+WAL_BYTES_MAX: Final = 8 << 20
+"""A log that has grown to this is written back before anything is added."""
+SLACK_BYTES: Final = 16 << 20
+"""What file, log and index may together take above the quota: the log, and one transaction."""
 CACHE_KIB: Final = 256
 """Of each connection: a block is written once and read once, so that more would only be held."""
 MAP_BYTES: Final = 0
 """No memory map: a read error must be an error, not a signal."""
-PRIVATE: Final = 0o600
 SQLITE_VERSION: Final = sqlite3.sqlite_version
-
-_SQLITE_MAGIC: Final = b"SQLite format 3\x00"
-_SCHEMA: Final = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE blocks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, even after a delete
-    source TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    created INTEGER NOT NULL,
-    complete_before INTEGER NOT NULL,      -- the source was complete up to here without it
-    payload BLOB NOT NULL
-);
-CREATE INDEX blocks_source ON blocks (source, id);
-CREATE TABLE positions (
-    source TEXT PRIMARY KEY,
-    position TEXT NOT NULL,
-    complete_through INTEGER NOT NULL
-);
-CREATE TABLE recent (
-    cluster TEXT NOT NULL,
-    job_id INTEGER NOT NULL,
-    submit INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    at INTEGER NOT NULL,
-    PRIMARY KEY (cluster, job_id, submit)
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
-
-
-class SpoolError(AgentError):
-    """The spool cannot be used; says what happened and what to do."""
+_DAMAGE_CODES: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
+)
+_PASSING_CODES: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 
 
 class SpoolFile(NamedTuple):
@@ -76,6 +55,17 @@ class SpoolFile(NamedTuple):
         except OSError:
             return False
 
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        try:
+            return Path(f"{self.path}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def write_back(self) -> None:
+        """Empty the write-ahead log into the file, as far as nobody reads from it."""
+        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def close(self) -> None:
         """Release the file; idempotent."""
         self.writer.close()
@@ -84,20 +74,12 @@ class SpoolFile(NamedTuple):
 
 
 def open_exclusively(path: Path, max_bytes: int, now_s: int) -> SpoolFile:
-    """Open or create the spool; a damaged one is renamed aside. Raises SpoolError."""
+    """Open or create the spool; a damaged one is replaced. Raises SpoolError."""
     was_ours = _lock_path(path).exists()
     lock = _lock(path)
     try:
-        notice = _set_aside_if_damaged(path, was_ours=was_ours, now_s=now_s)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE))
-        writer = _connect(path, "FULL")
-        # Deleting needs no sync of its own: a block that comes back is only sent twice.
-        reaper = _connect(path, "NORMAL")
-        _create_or_check(writer, path)
-        for connection in (writer, reaper):
-            pages = (max_bytes + SLACK_BYTES) // _pragma(connection, "page_size")
-            connection.execute(f"PRAGMA max_page_count = {pages}")
-        return SpoolFile(path, lock, writer, reaper, path.stat().st_ino, notice)
+        notice = spoolrepair.set_aside_if_damaged(path, was_ours=was_ours, now_s=now_s)
+        return _open(path, lock, max_bytes, notice)
     except (sqlite3.Error, OSError, SpoolError) as error:
         if not was_ours:
             _lock_path(path).unlink()  # no trace beside what turned out to be no spool
@@ -107,18 +89,73 @@ def open_exclusively(path: Path, max_bytes: int, now_s: int) -> SpoolFile:
         raise SpoolError(f"cannot open the spool {path}: {error}") from error
 
 
+def reopen(file: SpoolFile, damage: str, max_bytes: int, now_s: int) -> SpoolFile:
+    """Replace a file that was found damaged while it was open. Raises SpoolError."""
+    file.writer.close()
+    file.reaper.close()
+    notice = spoolrepair.replace(file.path, damage, now_s)
+    try:
+        return _open(file.path, file.lock, max_bytes, notice)
+    except (sqlite3.Error, OSError) as error:
+        raise SpoolError(f"cannot open the spool {file.path}: {error}") from error
+
+
+def is_damage(error: sqlite3.Error | Unsound) -> bool:
+    """Whether an error says that the file is not what was written."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    is_illegible = not code and "decode" in str(error)  # text that is no UTF-8
+    return isinstance(error, Unsound) or is_illegible or bool({code, code & 0xFF} & _DAMAGE_CODES)
+
+
+def is_passing(error: sqlite3.Error | Unsound) -> bool:
+    """Whether an error may be gone when the same is tried again: the disk's, or a lock."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _PASSING_CODES
+
+
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open a spool that another process may hold, for reading only. Raises SpoolError."""
     if not path.exists():
         raise SpoolError(f"there is no spool at {path}: the agent has not run with it yet")
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        if _pragma(connection, "application_id") == APPLICATION_ID:
-            return connection
-        connection.close()
+        mark, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
     except sqlite3.Error as error:
         raise SpoolError(f"cannot read the spool {path}: {error}") from error
-    raise SpoolError(f"{path} is not a spool of jobledger-agent")
+    if mark == APPLICATION_ID and version == SCHEMA_VERSION:
+        return connection
+    connection.close()
+    if mark != APPLICATION_ID:
+        raise SpoolError(f"{path} is not a spool of jobledger-agent")
+    raise SpoolError(
+        f"the spool {path} has format {version}, this program reads {SCHEMA_VERSION}: start the "
+        "agent that is installed beside it, which brings an older one up to date"
+    )
+
+
+def _open(path: Path, lock: IO[str], max_bytes: int, notice: str) -> SpoolFile:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE))
+    writer = _connect(path, "FULL")
+    # Deleting needs no sync of its own: a block that comes back is only sent twice.
+    reaper = _connect(path, "NORMAL")
+    _create_or_migrate(writer, path)
+    for connection in (writer, reaper):
+        pages = max_bytes // _pragma(connection, "page_size")
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    return SpoolFile(path, lock, writer, reaper, path.stat().st_ino, notice)
+
+
+def _create_or_migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = _pragma(connection, "user_version")
+    if version == 0:
+        connection.executescript(SCHEMA)
+    elif version < SCHEMA_VERSION:
+        migrate(connection, version)
+    elif version > SCHEMA_VERSION:
+        raise SpoolError(
+            f"the spool {path} has format {version}, this agent knows {SCHEMA_VERSION}: install "
+            "the agent that wrote it, or a newer one, and let it deliver everything; then remove "
+            "the file"
+        )
 
 
 def _lock_path(path: Path) -> Path:
@@ -159,60 +196,6 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}").fetchone()
     connection.execute(f"PRAGMA mmap_size = {MAP_BYTES}").fetchone()
     return connection
-
-
-def _create_or_check(connection: sqlite3.Connection, path: Path) -> None:
-    version = _pragma(connection, "user_version")
-    if version == 0:
-        connection.executescript(_SCHEMA)
-    elif version != SCHEMA_VERSION:
-        raise SpoolError(
-            f"the spool {path} has format {version}, this agent knows {SCHEMA_VERSION}: let the "
-            "agent that wrote it deliver everything, then remove the file"
-        )
-
-
-def _set_aside_if_damaged(path: Path, *, was_ours: bool, now_s: int) -> str:
-    """Rename a damaged spool; returns what to tell people, "" when all is well.
-
-    A file that never was a spool is refused and not touched: the path is wrong.
-    """
-    if not path.exists() or path.stat().st_size == 0:
-        return ""
-    with path.open("rb") as file:
-        is_sqlite = file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
-    if not is_sqlite and not was_ours:
-        raise SpoolError(f"{path} is not a spool: give spool.path a file of its own")
-    damage = _damage(path) if is_sqlite else "it is no SQLite file any more"
-    if not damage:
-        return ""
-    aside = path.with_name(f"{path.name}.damaged-{now_s}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-    return (
-        f"the spool {path} was damaged ({damage}) and set aside as {aside}; its sources are read "
-        "again from their beginning, the collector knows what it already has"
-    )
-
-
-def _damage(path: Path) -> str:
-    """Say what is wrong with an SQLite file that should be a spool, "" for nothing."""
-    connection = sqlite3.connect(path, timeout=BUSY_MS_MAX / 1000)
-    try:
-        mark = _pragma(connection, "application_id")
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    finally:
-        connection.close()
-    if mark != APPLICATION_ID and tables:
-        raise SpoolError(
-            f"{path} is a database of another program: give spool.path a file of its own"
-        )
-    return "" if found == "ok" else found.splitlines()[0]
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

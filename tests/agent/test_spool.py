@@ -16,8 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from jobledger_agent import spool as spool_module
-from jobledger_agent.spool import Sighting, Spool, SpoolFull, peek
-from jobledger_agent.spoolfile import SLACK_BYTES, SpoolError
+from jobledger_agent.spool import (
+    Sighting,
+    Spool,
+    SpoolDamaged,
+    SpoolError,
+    SpoolFull,
+    peek,
+)
+from jobledger_agent.spoolfile import SLACK_BYTES
 from jobledger_agent.wire import Encoded
 
 NOW = 1_790_000_000
@@ -80,9 +87,9 @@ def test_what_is_stored_ahead_leaves_the_position_where_it_was(spool: Spool) -> 
 
 
 def test_stats_add_up(spool: Spool) -> None:
-    assert spool.stats() == (0, 0, 0)
+    assert spool.stats() == (0, 0, 0, 0, 0)
     spool.append(SOURCE, [block(b"abc", 3), block(b"defg", 4)], "p", 0)
-    assert spool.stats() == (7, 7, NOW)
+    assert spool.stats() == (7, 7, NOW, 0, 0)
 
 
 def test_acknowledged_through_lags_behind_what_waits(spool: Spool) -> None:
@@ -187,10 +194,25 @@ def test_a_closed_spool_is_found_as_it_was(path: Path) -> None:
     second.close()
 
 
-def test_a_removed_file_stops_the_agent(spool: Spool, path: Path) -> None:
+def test_a_removed_file_is_begun_anew_and_its_sources_are_read_again(
+    spool: Spool, path: Path
+) -> None:
+    spool.append(SOURCE, [block()], "p1", 0)
     path.unlink()
-    with pytest.raises(SpoolError, match="removed or replaced"):
+    with pytest.raises(SpoolDamaged, match="removed while in use.*begun anew"):
+        spool.append(SOURCE, [block()], "p2", 0)
+    assert spool.position(SOURCE) == ""
+    spool.append(SOURCE, [block()], "p1", 0)
+    assert (spool.stats().records, spool.position(SOURCE)) == (3, "p1")
+    assert path.exists()
+
+
+def test_a_file_that_another_one_replaced_stops_the_agent(spool: Spool, path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"another")
+    with pytest.raises(SpoolError, match="replaced while in use"):
         spool.append(SOURCE, [block()], "p", 0)
+    assert path.read_bytes() == b"another"
 
 
 def garbage_inside(path: Path) -> None:
