@@ -1,16 +1,18 @@
 """The command lines of Slurm's programs that may be run, and what their answers mean.
 
-These are all there are, and none of them can change anything in Slurm. Success
-is an exit of 0 *and* no error on stderr: sacct has exited 0 after losing its
-connection.
+These are all there are, and none of them can change anything in Slurm: each
+passes ``allowed`` before it runs. Success is an exit of 0 *and* no error on
+stderr: sacct has exited 0 after losing its connection.
 """
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, NamedTuple, Protocol
 
+from jobledger_agent.accounting import Controller, SlurmdbdSettings, TooMuch
+from jobledger_agent.job import UNKNOWN
 from jobledger_agent.source import SourceError
 
 MAX_IDS = 200
@@ -26,10 +28,75 @@ _CLUSTER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COMPLAINT = re.compile(r"\b(?:error|fatal):", re.IGNORECASE)
 _TOO_WIDE = re.compile(r"too (?:wide|large)", re.IGNORECASE)
 _QUEUE = re.compile(r"DBD Agent queue size:\s*(\d+)")
+_RUNNING = re.compile(r"^Jobs running:\s*(\d+)", re.MULTILINE)
+_SECONDS = {"hour": 3_600, "day": 86_400, "month": 28 * 86_400}
+_AGE = re.compile(r"(\d+)\s*(hour|day|month)s?\*?", re.IGNORECASE)
 
 
-class TooMuch(SourceError):
-    """Slurm will not, or cannot in time, answer for so long a span."""
+class Forbidden(ValueError):
+    """A command line that is not known to leave Slurm as it is: a defect of ours."""
+
+
+_SACCT_ALONE = frozenset({"-e", "-a", "-D", "-X", "-n", "-p", "--noconvert"})
+_SACCT_VALUES = {
+    "-M": _CLUSTER,
+    "-s": re.compile(r"[A-Z]{1,3}(,[A-Z]{1,3})*"),
+    "-S": re.compile(r"uts\d{1,10}"),
+    "-E": re.compile(r"uts\d{1,10}"),
+    "-j": re.compile(r"\d{1,10}(,\d{1,10})*"),
+    "-o": re.compile(r"[A-Za-z]+(,[A-Za-z]+)*"),
+}
+_DELIMITER = re.compile(r"--delimiter=[0-9a-f]{32}")
+_SHOWN = frozenset({"account", "assoc", "cluster", "configuration", "qos", "user"})
+"""What ``sacctmgr show`` may show; never runawayjobs, which asks whether to repair."""
+_SHOW_WORD = re.compile(r"where|(?:format|cluster|name)=[A-Za-z0-9_.@,-]+")
+
+
+def allowed(argv: Sequence[str]) -> Sequence[str]:
+    """The command line, if it is one that can only read. Raises Forbidden for any other.
+
+    It names the program, by its file's name, and every option of it: an unknown
+    option is refused, so that nobody has to know which ones change something.
+    """
+    program, words = argv[0].rpartition("/")[2], tuple(argv[1:])
+    check = _CHECKS.get(program)
+    if check is None or not check(words):
+        raise Forbidden(f"{' '.join(argv)[:200]!r} is not a command line that may be run")
+    return argv
+
+
+def _is_sacct(words: tuple[str, ...]) -> bool:
+    rest = iter(words)
+    for word in rest:
+        value = _SACCT_VALUES.get(word)
+        if value is not None:
+            if not value.fullmatch(next(rest, "")):
+                return False
+        elif word not in _SACCT_ALONE and not _DELIMITER.fullmatch(word):
+            return False
+    return True
+
+
+def _is_sacctmgr(words: tuple[str, ...]) -> bool:
+    asks, shown, rest = words[:2], words[2:3], words[3:]
+    is_known = asks == ("-nP", "show") and len(shown) == 1 and _SHOWN.issuperset(shown)
+    return is_known and all(map(_SHOW_WORD.fullmatch, rest))
+
+
+def _is_sdiag(words: tuple[str, ...]) -> bool:
+    return words[:1] == ("-M",) and bool(_CLUSTER.fullmatch(" ".join(words[1:])))
+
+
+def _is_scontrol(words: tuple[str, ...]) -> bool:
+    return words == ("show", "config")
+
+
+_CHECKS: Mapping[str, Callable[[tuple[str, ...]], bool]] = {
+    "sacct": _is_sacct,
+    "sacctmgr": _is_sacctmgr,
+    "sdiag": _is_sdiag,
+    "scontrol": _is_scontrol,
+}
 
 
 class Run(Protocol):
@@ -47,6 +114,11 @@ class Programs(NamedTuple):
     sacctmgr: str
     run: Run
 
+    @property
+    def has_sacctmgr(self) -> bool:
+        """Whether sacctmgr can be asked at all."""
+        return os.access(self.sacctmgr, os.X_OK)
+
     def columns(self) -> frozenset[str]:
         """The columns that this sacct knows: an unknown one would fail the question."""
         with self.run((self.sacct, "-e"), "sacct -e") as answer:
@@ -57,25 +129,37 @@ class Programs(NamedTuple):
 
         For a cluster that it does not know, sacct answers with nothing and 0.
         """
-        if not os.access(self.sacctmgr, os.X_OK):
+        if not self.has_sacctmgr:
             return None
         argv = (self.sacctmgr, "-nP", "show", "cluster", "format=cluster")
         with self.run(argv, "sacctmgr show cluster") as answer:
             return frozenset(answer.read(MAX_LIST_BYTES).decode("utf-8", "replace").split())
 
-    def queue_is_empty(self, cluster: str) -> bool:
-        """Whether slurmctld has sent slurmdbd all that it has to say; True without sdiag.
-
-        False also where sdiag gives no answer: then nobody knows.
-        """
+    def controller(self, cluster: str) -> Controller:
+        """What sdiag says; without sdiag nothing. Raises SourceError where it has no answer."""
         if not os.access(self.sdiag, os.X_OK):
-            return True
-        try:
-            with self.run((self.sdiag, "-M", cluster), f"sdiag for {cluster}") as answer:
-                found = _QUEUE.search(answer.read(MAX_LIST_BYTES).decode("utf-8", "replace"))
-        except SourceError:
-            return False
-        return found is not None and int(found[1]) == 0
+            return Controller()
+        with self.run((self.sdiag, "-M", cluster), f"sdiag for {cluster}") as answer:
+            text = answer.read(MAX_LIST_BYTES).decode("utf-8", "replace")
+        queue, running = _QUEUE.search(text), _RUNNING.search(text)
+        if queue is None:
+            raise SourceError(f"sdiag for {cluster} says nothing of slurmdbd's queue")
+        return Controller(int(queue[1]), int(running[1]) if running else UNKNOWN)
+
+    def configuration(self) -> Mapping[str, str]:
+        """The settings of slurmdbd (and of this host's slurm.conf about it), by lower-case key.
+
+        Empty without sacctmgr. Raises SourceError.
+        """
+        if not self.has_sacctmgr:
+            return {}
+        argv = (self.sacctmgr, "-nP", "show", "configuration")
+        with self.run(argv, "sacctmgr show configuration") as answer:
+            return settings_of(answer.read(MAX_LIST_BYTES).decode("utf-8", "replace"))
+
+    def show(self, words: Sequence[str]) -> AbstractContextManager[BinaryIO]:
+        """What ``sacctmgr show`` prints for these words."""
+        return self.run((self.sacctmgr, "-nP", "show", *words), f"sacctmgr show {words[0]}")
 
     @contextmanager
     def ended(
@@ -130,3 +214,35 @@ def verdict(what: str, code: int, stderr: str) -> str:
     if _TOO_WIDE.search(stderr):
         raise TooMuch(sentence)
     return sentence
+
+
+def settings_of(text: str) -> dict[str, str]:
+    """What ``show configuration`` prints, by lower-case key; a key that comes twice counts last.
+
+    slurmdbd's own settings come after this host's.
+    """
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def slurmdbd_settings(configuration: Mapping[str, str]) -> SlurmdbdSettings:
+    """What of slurmdbd's settings the reading of it depends on."""
+    delay, purge = configuration.get("commitdelay"), configuration.get("purgejobafter")
+    return SlurmdbdSettings(
+        UNKNOWN if delay is None else _leading_number(delay),
+        UNKNOWN if purge is None else _age_s(purge),
+    )
+
+
+def _leading_number(text: str) -> int:
+    """Seconds of "1 sec"; 0 for "No"."""
+    found = re.match(r"\d{1,6}", text)
+    return int(found[0]) if found else 0
+
+
+def _age_s(text: str) -> int:
+    """Seconds of "12 months" or "90 days*"; 0 for "NONE", UNKNOWN for what is neither."""
+    found = _AGE.fullmatch(text)
+    if found:
+        return int(found[1]) * _SECONDS[found[2].lower()]
+    return 0 if text.upper() in {"NONE", "", "(NULL)"} else UNKNOWN

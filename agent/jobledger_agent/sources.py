@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 
 from jobledger_agent import clock, schedulers
 from jobledger_agent.config import ConfigError
+from jobledger_agent.cycle import CycleSettings
 from jobledger_agent.files import FileSource
-from jobledger_agent.sacct import SacctSource
+from jobledger_agent.sacct import sacct_cycle
 from jobledger_agent.sections import (
     AgentConfig,
     FileSection,
@@ -17,6 +18,9 @@ from jobledger_agent.sections import (
     SourceSection,
 )
 from jobledger_agent.source import Source, SourceError
+
+LOCK_NAME: Final = "slurm.lock"
+"""Beside the spool: whoever asks Slurm anything holds it."""
 
 
 class Feed(NamedTuple):
@@ -101,16 +105,27 @@ def _file_feed(section: FileSection, _config: AgentConfig) -> Feed:
     return Feed(name, source, section.poll_interval_s, is_live=False, tells_lag=False)
 
 
-def _sacct_feed(section: SacctSection, _config: AgentConfig) -> Feed:
-    source = SacctSource(
+def cycle_settings(section: LiveSection) -> CycleSettings:
+    """How a live source reads, from its section."""
+    return CycleSettings(
+        overlap_s=section.overlap_s,
+        lookback_s=section.lookback_s,
+        sweep_days=section.sweep_days,
+        dbd_queue_max=section.dbd_queue_max,
+    )
+
+
+def _sacct_feed(section: SacctSection, config: AgentConfig) -> Feed:
+    source = sacct_cycle(
         section.clusters,
+        cycle_settings(section),
         now=clock.now_s,
         sacct=str(section.sacct),
         slurm_conf=str(section.slurm_conf),
         sdiag=str(section.sdiag),
         sacctmgr=str(section.sacctmgr),
-        overlap_s=section.overlap_s,
-        lookback_s=section.lookback_s,
+        timeout_s=section.timeout_s,
+        lock_path=config.spool.path.with_name(LOCK_NAME),
     )
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
 

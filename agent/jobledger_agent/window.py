@@ -1,113 +1,138 @@
-"""What the live source asks for next: spans of time and what is known. Pure."""
+"""What is known of each cluster, and which Ends the live source asks for next. Pure.
+
+Slurm has no cursor of changes: a record may appear with an End in the past. So
+a watermark follows the clock only while it is proved that nothing is on its way,
+each question reaches back behind it, and after an outage all of it is read again,
+more than once.
+"""
 
 import json
-from array import array
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jobledger_agent.runs import NO_RUNS, Runs
+from jobledger_agent.sweep import Pace, Progress
 
 SLACK_S = 60
 """How far the watermark stays behind the clock: slurmdbd may commit late."""
-SLICE_S = 86_400
-"""Span of one question, in seconds."""
-LEAST_SLICE_S = 900
-"""Span below which a question is not divided further."""
+READ_AGAIN_AFTER_S = (600, 3600)
+"""When the span of an outage is read again: what waited for slurmdbd arrives after it."""
+AGAIN_MAX = 8
+"""Spans that wait to be read again; more are merged into the earliest."""
 
-Run = int
-"""A run of one cluster as one number (see ``run_of``): a hundred thousand must fit in memory."""
-_SUBMIT_BITS = 32
-"""Times of Slurm's fit 32 bits."""
-_JOB_ID_MAX = (1 << 32) - 1
+
+class Again(NamedTuple):
+    """At ``at`` everything that ended since ``begin`` is read once more (epoch seconds)."""
+
+    at: int
+    begin: int
 
 
 class Known(NamedTuple):
-    """What is known of one cluster.
+    """What is known of one cluster; times are epoch seconds.
 
     All that ended before ``watermark`` has been read (0: nothing yet); ``open``
-    are the runs last seen running or suspended, at ``open_at``.
+    are the runs last seen running or suspended, at ``open_at``. ``read_to`` is how
+    far Ends were read while the watermark could not follow, ``read_at`` when a
+    cycle last went wholly well.
     """
 
-    watermark: int
-    open: AbstractSet[Run]
-    open_at: int
-
-    def without(self, ended: AbstractSet[Run]) -> "Known":
-        """The same without these runs; nothing is copied when none of them was open."""
-        return self if self.open.isdisjoint(ended) else self._replace(open=self.open - ended)
-
-
-NOTHING_KNOWN = Known(0, frozenset(), 0)
+    watermark: int = 0
+    open: Runs = NO_RUNS
+    open_at: int = 0
+    read_to: int = 0
+    read_at: int = 0
+    again: tuple[Again, ...] = ()
+    pace: Pace = Pace()
+    sweep: Progress = Progress()
 
 
-def run_of(job_id: int, submit: int) -> Run:
-    """The number that stands for this run; Slurm's job ids fit 32 bits, too."""
-    return (job_id & _JOB_ID_MAX) << _SUBMIT_BITS | submit
-
-
-def job_id_of(run: Run) -> int:
-    """The job id of a run."""
-    return run >> _SUBMIT_BITS
+NOTHING_KNOWN = Known()
 
 
 def read_position(position: str) -> dict[str, Known]:
-    """What a stored position says, by cluster; nothing if it is not ours."""
+    """What a stored position says, by cluster; nothing if it is not ours.
+
+    A position of the first form, with the first three fields only, is read too.
+    """
     try:
         stored = json.loads(position) if position else {}
-        return {
-            str(cluster): Known(
-                int(state["watermark"]),
-                frozenset(array("Q", b64decode(state["open"], validate=True))),
-                int(state["open_at"]),
-            )
-            for cluster, state in stored.items()
-        }
+        return {str(cluster): _known(state) for cluster, state in stored.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _known(state: Mapping[str, Any]) -> Known:
+    watermark = int(state["watermark"])
+    return Known(
+        watermark=watermark,
+        open=Runs.unpacked(state["open"]),
+        open_at=int(state["open_at"]),
+        read_to=int(state.get("read_to", 0)),
+        read_at=int(state.get("read_at", watermark)),
+        again=tuple(Again(int(at), int(begin)) for at, begin in state.get("again", ())),
+        pace=Pace(*map(int, state.get("pace", ()))),
+        sweep=Progress(*map(int, state.get("sweep", ()))),
+    )
 
 
 def write_position(known: Mapping[str, Known]) -> str:
     """The position that says this; the same bytes for the same knowledge."""
     plain = {
-        cluster: {**state._asdict(), "open": _packed(state.open)}
+        cluster: {**state._asdict(), "open": state.open.packed()}
         for cluster, state in sorted(known.items())
     }
     return json.dumps(plain, separators=(",", ":"))
 
 
-def _packed(runs: AbstractSet[Run]) -> str:
-    """The runs in order, eight bytes each: a list of numbers would take ten times the memory."""
-    return b64encode(array("Q", sorted(runs))).decode()
+def is_after_outage(known: Known, now: int, overlap_s: int) -> bool:
+    """Whether cycles failed, or none was made, for so long that the overlap alone is no proof."""
+    return known.read_at > 0 and not 0 <= now - known.read_at <= overlap_s // 2
 
 
-def spans(known: Known, now: int, *, overlap_s: int, lookback_s: int) -> list[tuple[int, int]]:
-    """The spans of End to ask for, oldest first; the last one reaches to ``now``.
+def first_end(
+    known: Known, now: int, *, overlap_s: int, lookback_s: int, queue_is_empty: bool
+) -> int:
+    """From which End on to ask.
 
-    Both ends of a span belong to it, so that the borders are read twice.
+    While slurmctld's queue is not empty the watermark stands still; what was read
+    behind it is not asked for again until the queue is empty.
     """
     begin = known.watermark - overlap_s if known.watermark else now - lookback_s
-    begin = max(0, min(begin, now - SLACK_S))
-    borders = [*range(begin, now, SLICE_S), now]
-    return [(a, b) for a, b in pairwise(borders) if a < b]
+    if not queue_is_empty:
+        begin = max(begin, known.read_to - overlap_s)
+    waiting = [again.begin for again in known.again if again.at <= now]
+    return max(1, min(begin, now - SLACK_S, *waiting))
 
 
-def halves(span: tuple[int, int]) -> list[tuple[int, int]]:
-    """A span that was too much for one answer, in two; nothing if it is too short."""
-    begin, end = span
-    middle = (begin + end) // 2
-    return [(begin, middle), (middle, end)] if end - begin > LEAST_SLICE_S else []
+def reached(
+    known: Known, end: int, now: int, *, queue_is_empty: bool, commit_delay_s: int
+) -> Known:
+    """What is known after everything up to the End ``end`` has been read, asked at ``now``.
 
-
-def reached(known: Known, span_end: int, now: int, *, queue_is_empty: bool) -> int:
-    """The watermark after a span has been read up to ``span_end``.
-
-    It stands still while slurmctld still holds messages for slurmdbd: what they
-    say will appear with an End in the past.
+    The watermark stands still while slurmctld still holds messages for slurmdbd:
+    what they say will appear with an End in the past.
     """
     if not queue_is_empty:
-        return known.watermark
-    return max(known.watermark, min(span_end, now - SLACK_S))
+        return known._replace(read_to=max(known.read_to, end))
+    mark = min(end, now - SLACK_S - max(0, commit_delay_s))
+    return known._replace(watermark=max(known.watermark, mark), read_to=max(known.read_to, end))
+
+
+def went_well(known: Known, now: int, *, overlap_s: int) -> Known:
+    """What is known after a cycle, begun at ``now``, in which every answer was valid.
+
+    If it ended an outage, that outage is read again twice: slurmctld sends what it
+    kept in order, but a controller that took over may not have been asked yet.
+    """
+    waiting = [again for again in known.again if again.at > now]
+    if is_after_outage(known, now, overlap_s):
+        begin = min(known.read_at, now) - overlap_s
+        waiting += [Again(now + after_s, begin) for after_s in READ_AGAIN_AFTER_S]
+    if len(waiting) > AGAIN_MAX:
+        latest = max(again.at for again in waiting)
+        waiting = [Again(latest, min(again.begin for again in waiting))]
+    return known._replace(read_at=now, again=tuple(waiting))
 
 
 def complete_through(known: Mapping[str, Known], clusters: Iterable[str]) -> int:
@@ -115,7 +140,7 @@ def complete_through(known: Mapping[str, Known], clusters: Iterable[str]) -> int
     return min((known.get(name, NOTHING_KNOWN).watermark for name in clusters), default=0)
 
 
-def in_batches(numbers: Iterable[int], size: int) -> list[Sequence[int]]:
+def in_batches(numbers: Iterable[int], size: int) -> list[list[int]]:
     """The numbers, each once and in order, at most ``size`` at a time."""
     ordered = sorted(set(numbers))
     return [ordered[at : at + size] for at in range(0, len(ordered), size)]

@@ -13,10 +13,12 @@ import pytest
 
 from jobledger_agent import window
 from jobledger_agent.answers import JOB_COLUMNS, NEWER_COLUMNS, STEP_COLUMNS
+from jobledger_agent.cycle import Cycle, CycleSettings
 from jobledger_agent.job import UNKNOWN, SlurmJob, Unreadable
-from jobledger_agent.sacct import SacctSource
+from jobledger_agent.runs import Runs, run_of
+from jobledger_agent.sacct import sacct_cycle
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.window import Known, run_of
+from jobledger_agent.window import Known
 from tests.agent.dumps import DATA, PLAIN, as_truth, truth
 
 NOW = 1_795_300_000
@@ -70,18 +72,17 @@ class Lab:
         """These rows, each ended by one more delimiter as ``-p`` does."""
         self.write(kind, "".join("|".join(row) + "|\n" for row in rows))
 
-    def source(self, *clusters: str, timeout_s: int = 20, open_every_s: int = 300) -> SacctSource:
+    def source(self, *clusters: str, timeout_s: int = 20, open_every_s: int = 300) -> Cycle:
         """A source that asks these programs."""
-        return SacctSource(
+        return sacct_cycle(
             clusters or ("alpha",),
+            CycleSettings(lookback_s=600, open_every_s=open_every_s),
             now=lambda: self.now,
             sacct=str(self.folder / "sacct"),
             slurm_conf="/srv/slurm.conf",
             sdiag=str(self.folder / "sdiag"),
             sacctmgr=str(self.folder / "sacctmgr"),
-            lookback_s=600,
             timeout_s=timeout_s,
-            open_every_s=open_every_s,
         )
 
     def asked(self, kind: str) -> list[str]:
@@ -119,7 +120,7 @@ def step(job_id: str, name: str, cpu: str, rss: str, row_index: str = "7") -> li
     return [{**PLAIN, **values}[column] for column in STEP_COLUMNS]
 
 
-def cycle(source: SacctSource, position: str = "") -> tuple[list[SlurmJob], Block]:
+def cycle(source: Cycle, position: str = "") -> tuple[list[SlurmJob], Block]:
     """One cycle: the jobs, and the last block."""
     blocks = list(source.read(position))
     jobs = [r for block in blocks for r in block.readings if isinstance(r, SlurmJob)]
@@ -139,7 +140,9 @@ def test_a_cycle(lab: Lab) -> None:
         (2, END, NOW), (3, END, NOW), (4, 0, NOW),
     ]  # fmt: skip
     assert last.complete_through == NOW - window.SLACK_S
-    assert marks(last) == {"alpha": Known(NOW - 60, frozenset({run_of(4, END - 60)}), NOW)}
+    assert marks(last) == {
+        "alpha": Known(NOW - 60, Runs([run_of(4, END - 60)]), NOW, read_to=NOW, read_at=NOW)
+    }
 
 
 def test_the_command_line_and_the_environment(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +335,7 @@ def test_a_cluster_that_slurmdbd_does_not_know(lab: Lab) -> None:
 def test_what_is_not_one_cluster(name: str) -> None:
     """Several in one question would hide that one of them failed."""
     with pytest.raises(SourceError, match="is not the name of one cluster"):
-        SacctSource(["alpha", name], now=lambda: NOW)
+        sacct_cycle(["alpha", name], now=lambda: NOW)
 
 
 def test_one_cluster_does_not_stop_another(lab: Lab) -> None:
@@ -363,7 +366,7 @@ def test_a_run_that_vanished_is_asked_for_by_its_id(lab: Lab) -> None:
     ]  # fmt: skip
     (asked,) = lab.asked("byid")
     assert " -a -D -X -j 2 -n -p " in asked
-    assert marks(last)["alpha"].open == {run_of(9, END - 60)}
+    assert marks(last)["alpha"].open == Runs([run_of(9, END - 60)])
     cycle(source, last.position)
     assert lab.asked("byid") == [asked], "and only once"
 
@@ -457,37 +460,6 @@ env""",
     assert all(a[1] == b[0] for a, b in pairwise(read))
 
 
-def test_a_backlog_is_read_day_by_day_and_a_break_loses_no_day() -> None:
-    known = Known(NOW - 5 * 86_400, frozenset(), 0)
-    spans = window.spans(known, NOW, overlap_s=600, lookback_s=0)
-    assert spans[0][0] == known.watermark - 600
-    assert spans[-1][1] == NOW
-    assert len(spans) == 6
-    assert all(a[1] == b[0] for a, b in pairwise(spans))
-    marks_ = [window.reached(known, end, NOW, queue_is_empty=True) for _, end in spans]
-    assert marks_ == sorted(marks_)
-    assert marks_[-1] == NOW - 60
-    assert window.reached(known, NOW, NOW, queue_is_empty=False) == known.watermark
-
-
-@pytest.mark.parametrize(
-    "position", ["", "x", "[]", "{}", '{"alpha": 3}', '{"alpha": {"open": 1}}']
-)
-def test_a_position_that_is_not_ours_is_the_beginning(position: str) -> None:
-    assert window.read_position(position) == {}
-
-
-def test_a_position_comes_back() -> None:
-    known = {
-        "b": Known(5, frozenset({run_of(2, 3), run_of(1, 2)}), 4),
-        "a": Known(1, frozenset(), 0),
-    }
-    text = window.write_position(known)
-    assert window.read_position(text) == known
-    assert window.write_position(window.read_position(text)) == text
-    assert window.job_id_of(run_of(2**32 - 1, NOW)) == 2**32 - 1
-
-
 def captured(version: str) -> Iterator[list[str]]:
     """Job rows of a capture in the columns of the live source."""
     text = (DATA / f"slurm-{version}" / "safe-billing-X-terminal.txt").read_bytes().decode()
@@ -507,8 +479,8 @@ def test_captured_rows_say_what_slurmdbd_says(lab: Lab, version: str) -> None:
     rows = [row for row in captured(version) if row[0] == "alpha" and "|" not in "".join(row)]
     lab.now = max(int(row[7]) for row in rows) + 5
     lab.answer("ended", *rows)
-    source = SacctSource(["alpha"], now=lambda: lab.now, sacct=str(lab.folder / "sacct"),
-                         sdiag="", sacctmgr="", lookback_s=86_000)  # fmt: skip
+    source = sacct_cycle(["alpha"], CycleSettings(lookback_s=86_000), now=lambda: lab.now,
+                         sacct=str(lab.folder / "sacct"), sdiag="", sacctmgr="")  # fmt: skip
     jobs, _ = cycle(source)
     table = truth(version)
     assert len(jobs) == len(rows) > 280

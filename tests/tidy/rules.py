@@ -32,7 +32,7 @@ EXACT = (
 """Where usage and money pass: integers, and Decimal at the border."""
 
 CHILD_STARTERS = (
-    "agent/jobledger_agent/sacct.py",
+    "agent/jobledger_agent/runner.py",
     f"{COLLECTOR}/pdf.py",
     f"{COLLECTOR}/admin/programs.py",
 )
