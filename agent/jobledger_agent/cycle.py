@@ -83,6 +83,11 @@ class Cycle:
         """Unique among the agent's sources."""
         return self._accounting.name
 
+    @property
+    def accounting(self) -> Accounting:
+        """Who is asked."""
+        return self._accounting
+
     def facts(self) -> Mapping[str, SourceFacts]:
         """What was last learned about each cluster."""
         return dict(self._facts)
@@ -106,7 +111,23 @@ class Cycle:
             self._accounting.forget()
             raise complaint
 
-    def _cluster(self, cluster: str, known: dict[str, Known]) -> Iterator[Block]:
+    def glance(self, position: str) -> Iterator[Block]:
+        """Ask only whether slurmdbd knows everything, and what ended (see ``source.Glancing``)."""
+        known = window.read_position(position)
+        complaint: SourceError | None = None
+        self._accounting.negotiate()
+        for cluster in self._accounting.clusters:
+            try:
+                yield from self._cluster(cluster, known, is_glance=True)
+            except SourceError as error:
+                complaint = complaint or error
+        if complaint is not None:
+            self._accounting.forget()
+            raise complaint
+
+    def _cluster(
+        self, cluster: str, known: dict[str, Known], *, is_glance: bool = False
+    ) -> Iterator[Block]:
         now = self._now()
         controller, is_answered = self._controller(cluster)
         queue = controller.dbd_queue
@@ -120,6 +141,8 @@ class Cycle:
         is_empty = is_answered and queue <= 0
         before = known.get(cluster, NOTHING_KNOWN)
         yield from self._ended(cluster, known, now, queue_is_empty=is_empty)
+        if is_glance:
+            return
         was_away = window.is_after_outage(before, now, self._settings.reach_s)
         if was_away or now - before.open_at >= self._settings.open_every_s:
             yield from self._open(cluster, known)
@@ -232,6 +255,7 @@ class Cycle:
         self._sweep_from[cluster] = now + SWEEP_RETRY_S
         begin, end = sweep.next_slice(state.sweep, state.pace)
         told = Sweep(cluster, begin, end, is_last=False)
+        yield self._block(known)._replace(sweep=told)
         if (yield from self._span(cluster, known, (begin, end), told)):
             state = known[cluster]
             known[cluster] = state._replace(sweep=sweep.after_slice(state.sweep, end))
