@@ -1,53 +1,77 @@
 """The doctor finds what is wrong before the agent does, and says how to mend it."""
 
 import json
-import os
+import subprocess
+import time
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
 from jobledger_agent import doctor
+from jobledger_agent.preflight import Check, Level
+from jobledger_agent.spool import Spool
+from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook
 
 DUMP = Path(__file__).parents[1] / "data" / "slurm-22.05" / "safe-billing.txt"
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
+@contextmanager
+def serving(notebook: Notebook, credentials: grpc.ServerCredentials | None = None) -> Iterator[int]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    usage_pb2_grpc.add_LedgerServiceServicer_to_server(Notebook(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    usage_pb2_grpc.add_LedgerServiceServicer_to_server(notebook, server)
+    port = (
+        server.add_secure_port("127.0.0.1:0", credentials)
+        if credentials
+        else server.add_insecure_port("127.0.0.1:0")
+    )
     server.start()
-    yield f"127.0.0.1:{port}"
+    yield port
     server.stop(None).wait()
+
+
+@pytest.fixture
+def notebook() -> Notebook:
+    return Notebook()
+
+
+@pytest.fixture
+def address(notebook: Notebook) -> Iterator[str]:
+    with serving(notebook) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def settings(tmp_path: Path, address: str, more: str = "", source: str = "") -> Path:
     path = tmp_path / "agent.toml"
     path.write_text(
-        f'[collector]\naddress = "{address}"\n{more}\n'
+        f'[collector]\naddress = "{address}"\n{more}\n[kick]\nfile = ""\n'
         f'[spool]\npath = "{tmp_path}/spool.db"\nmax_bytes = 16777216\n'
         + (source or f'[[source]]\nkind = "file"\npath = "{DUMP}"\n')
     )
     return path
 
 
+def checks_of(path: Path) -> dict[str, Check]:
+    return {check.name: check for check in doctor.findings(path)}
+
+
 def found(path: Path) -> dict[str, tuple[bool, str]]:
-    return {check.name: (check.is_well, check.told) for check in doctor.findings(path)}
+    return {name: (check.is_well, check.told) for name, check in checks_of(path).items()}
 
 
 def test_a_well_agent(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = settings(tmp_path, address)
     assert doctor.examine(path, as_json=False) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("ok    ") for line in lines)
+    assert {line[:6] for line in lines} == {"ok    ", "skip  "}
     names = [line[6:].partition(":")[0] for line in lines]
     assert names == ["versions", "settings", "spool directory", "disk reserve", "secrets",
-                     "source file", "collector", "clock"]  # fmt: skip
+                     "source file", "collector", "versions fit", "clock"]  # fmt: skip
     assert doctor.examine(path, as_json=True) == 0
     assert all(check["ok"] for check in json.loads(capsys.readouterr().out))
     assert not (tmp_path / "spool.db").exists()  # looking changes nothing
@@ -100,16 +124,141 @@ def test_slurms_programs_are_looked_for(tmp_path: Path, address: str) -> None:
     there = tmp_path / "sdiag"
     there.write_text("#!/bin/sh\n")
     there.chmod(0o755)
-    checks = found(
+    checks = checks_of(
         settings(
             tmp_path,
             address,
             source=f'[[source]]\nkind="sacct"\nclusters=["alpha"]\n'
-            f'sacct="{tmp_path}/no-sacct"\nsdiag="{there}"\n',
+            f'sacct="{tmp_path}/no-sacct"\nsdiag="{there}"\nscontrol="{tmp_path}/scontrol"\n'
+            f'slurm_conf="{tmp_path}/slurm.conf"\n',
         )
     )
-    assert not checks[f"{tmp_path}/no-sacct"][0]
-    assert "install Slurm" in checks[f"{tmp_path}/no-sacct"][1]
-    assert checks[str(there)][0]
-    assert not checks["source sacct:alpha"][0]
-    assert os.sep in checks["source sacct:alpha"][1]
+    assert checks[f"{tmp_path}/no-sacct"].level is Level.FAILED
+    assert "install Slurm" in checks[f"{tmp_path}/no-sacct"].told
+    assert checks[str(there)].level is Level.OK
+    assert checks[f"{tmp_path}/scontrol"].level is Level.WARNING
+    assert checks["slurm.conf"].level is Level.FAILED
+    assert "/run/slurm/conf" in checks["slurm.conf"].told
+
+
+def test_it_looks_beside_a_running_agent(tmp_path: Path, address: str) -> None:
+    path = settings(tmp_path, address)
+    with closing(Spool(tmp_path / "spool.db", 16 << 20)):
+        checks = checks_of(path)
+    assert checks["spool"] == Check("spool", Level.OK, "sound; 0 records wait")
+    assert all(check.is_well for check in checks.values())
+
+
+def test_a_damaged_spool_is_seen(tmp_path: Path, address: str) -> None:
+    path = settings(tmp_path, address)
+    file = tmp_path / "spool.db"
+    Spool(file, 16 << 20).close()
+    text = bytearray(file.read_bytes())
+    text[4096:8192] = b"\xff" * 4096
+    file.write_bytes(text)
+    checks = checks_of(path)
+    assert checks["spool"].level is Level.FAILED
+    assert "spool" in checks["spool"].told
+
+
+@pytest.mark.parametrize(("ahead_ms", "level"), [
+    (0, Level.OK), (-1_500, Level.OK), (60_000, Level.FAILED), (-60_000, Level.FAILED),
+])  # fmt: skip
+def test_a_clock_that_is_wrong(
+    ahead_ms: int, level: Level, tmp_path: Path, address: str, notebook: Notebook
+) -> None:
+    """The collector's clock is ahead of ours by so much."""
+    now_ms = time.time_ns() // 1_000_000
+    notebook.welcome = pb.Welcome(
+        version="0.1.0", window_batches=8, max_batch_records=2000, max_batch_bytes=1 << 20,
+        clock_ms=now_ms + ahead_ms,
+    )  # fmt: skip
+    checks = checks_of(settings(tmp_path, address))
+    assert checks["clock"].level is level
+    assert checks["versions fit"].level is Level.OK
+
+
+@pytest.mark.parametrize(("make", "level", "told"), [
+    (lambda path: path.write_text(""), Level.OK, "is there"),
+    (lambda _: None, Level.WARNING, "systemd-tmpfiles"),
+    (lambda path: path.mkdir(), Level.FAILED, "no regular file"),
+])  # fmt: skip
+def test_the_file_that_an_epilog_touches(
+    make: object, level: Level, told: str, tmp_path: Path, address: str
+) -> None:
+    kick = tmp_path / "kick"
+    assert callable(make)
+    make(kick)
+    path = settings(tmp_path, address)
+    path.write_text(path.read_text().replace('file = ""', f'file = "{kick}"'))
+    check = checks_of(path)["kick file"]
+    assert check.level is level
+    assert told in check.told
+
+
+def openssl(*words: object) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+
+
+def authority(folder: Path) -> tuple[Path, Path]:
+    key, pem = folder / "ca.key", folder / "ca.pem"
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", key, "-out", pem, "-days", 400, "-subj", "/CN=test authority")  # fmt: skip
+    return key, pem
+
+
+def signed(folder: Path, name: str, san: str, days: int) -> tuple[Path, Path]:
+    """A key and a certificate of the folder's authority."""
+    key, request, pem = (folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", key, "-out", request, "-subj", f"/CN={name}")  # fmt: skip
+    extensions = folder / f"{name}.ext"
+    extensions.write_text(f"subjectAltName={san}\n")
+    openssl("x509", "-req", "-in", request, "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key",
+            "-CAcreateserial", "-out", pem, "-days", days, "-extfile", extensions)  # fmt: skip
+    key.chmod(0o600)
+    return key, pem
+
+
+@pytest.mark.parametrize(("san", "served_days", "own_days", "expected"), [
+    ("IP:127.0.0.1", 90, 90, {"collector's certificate": Level.OK, "own": Level.OK,
+                              "collector": Level.OK}),
+    ("IP:127.0.0.1", 5, 90, {"collector's certificate": Level.WARNING, "own": Level.OK,
+                             "collector": Level.OK}),
+    ("IP:127.0.0.1", 90, 5, {"collector's certificate": Level.OK, "own": Level.WARNING,
+                             "collector": Level.OK}),
+    ("DNS:elsewhere.example", 90, 90, {"collector's certificate": Level.FAILED,
+                                       "own": Level.OK, "collector": Level.FAILED}),
+])  # fmt: skip
+def test_certificates_of_both_sides(
+    san: str, served_days: int, own_days: int, expected: dict[str, Level], tmp_path: Path
+) -> None:
+    authority(tmp_path)
+    key, pem = signed(tmp_path, "collector", san, served_days)
+    own_key, own_pem = signed(tmp_path, "agent", "DNS:agent", own_days)
+    ca = (tmp_path / "ca.pem").read_bytes()
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), pem.read_bytes())], ca, require_client_auth=True
+    )
+    more = f'ca_file="{tmp_path}/ca.pem"\ncert_file="{own_pem}"\nkey_file="{own_key}"'
+    with serving(Notebook(), credentials) as port:
+        checks = checks_of(settings(tmp_path, f"127.0.0.1:{port}", more))
+    assert checks["collector's certificate"].level is expected["collector's certificate"]
+    assert checks[f"certificate {own_pem}"].level is expected["own"]
+    assert checks["collector"].level is expected["collector"]
+    if expected["collector"] is Level.FAILED:
+        assert "a name in its certificate" in checks["collector's certificate"].told
+
+
+def test_an_authority_that_did_not_sign(tmp_path: Path) -> None:
+    authority(tmp_path)
+    key, pem = signed(tmp_path, "collector", "IP:127.0.0.1", 90)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), pem.read_bytes())])
+    other = tmp_path / "other"
+    other.mkdir()
+    _, stranger = authority(other)
+    with serving(Notebook(), credentials) as port:
+        checks = checks_of(settings(tmp_path, f"127.0.0.1:{port}", f'ca_file="{stranger}"'))
+    assert checks["collector's certificate"].level is Level.FAILED
+    assert str(stranger) in checks["collector's certificate"].told
+    assert checks["collector"].level is Level.FAILED
