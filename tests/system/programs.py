@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -27,23 +28,42 @@ def free_port() -> int:
 class Running:
     """A program of Jobledger in a process group of its own."""
 
-    def __init__(self, module: str, *arguments: str, log: Path) -> None:
-        """Start ``python -m module arguments``; stdout and stderr go to ``log``."""
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        under: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start ``python -m module arguments``; stdout and stderr go to ``log``.
+
+        ``under`` is a program that starts it, as ("strace", "-f"); ``environment``
+        is added to this process's own.
+        """
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*under, sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
 
-    def kill(self) -> None:
-        """Kill -9 the whole process group and reap it."""
-        if self.process.poll() is None:
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def kill(self) -> bool:
+        """Kill -9 the whole process group and reap it; whether it was still running."""
+        was_running = self.is_running
+        if was_running:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        return was_running
 
     def stop(self) -> int:
         """Ask it to end; its exit status."""
@@ -64,11 +84,19 @@ class Running:
         self.kill()
 
 
-def start_collector(url: str, port: int, log: Path) -> Running:
+def start_collector(
+    url: str,
+    port: int,
+    log: Path,
+    *arguments: str,
+    under: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Running:
     """Start a collector on loopback and wait until its port answers."""
     program = Running(
         "jobledger_collector.cli", "serve", "--db", url,
-        "--listen", f"127.0.0.1:{port}", "--metrics-listen", "127.0.0.1:0", log=log,
+        "--listen", f"127.0.0.1:{port}", "--metrics-listen", "127.0.0.1:0", *arguments,
+        log=log, under=under, environment=environment,
     )  # fmt: skip
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -1,0 +1,75 @@
+"""Priced databases of both kinds, a world on each, and the count of processes killed."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobledger_collector.admin import cli as admin
+from jobledger_collector.store.engine import open_engine
+from tests.faults.truth import CARD
+from tests.faults.world import World
+from tests.postgres import TEMPLATE, PostgresServer
+
+PRICED = "jobledger_priced"
+
+
+@pytest.fixture(scope="session")
+def priced_sqlite(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database with the rate card loaded, to be copied."""
+    path = tmp_path_factory.mktemp("priced") / "priced.db"
+    shutil.copyfile(sqlite_template, path)
+    url = f"sqlite:///{path}"
+    assert admin.main(["--db", url, "rates", "load", str(CARD)]) == 0
+    engine = open_engine(url)
+    with engine.connect() as conn:  # or the copy would lack what is in the log
+        conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def priced_postgres(postgres_server: PostgresServer) -> str:
+    """The name of a PostgreSQL database with the rate card loaded, to be copied."""
+    url = postgres_server.create(template=TEMPLATE, name=PRICED)
+    assert admin.main(["--db", url, "rates", "load", str(CARD)]) == 0
+    return PRICED
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a fresh, priced database: the test runs once on each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "jobledger.db"
+        shutil.copyfile(request.getfixturevalue("priced_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create(template=request.getfixturevalue("priced_postgres"))
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def world(
+    ledger: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> Iterator[World]:
+    """Return the programs and the network of one test; nothing of them is left running."""
+    with World(ledger, tmp_path) as made:
+        yield made
+        record_property("kills", made.kills)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many processes were killed with -9 and came back with exact sums."""
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    kills = sum(
+        int(value)
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, value in report.user_properties
+        if name == "kills"
+    )
+    if kills and not terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"faults: {kills} processes killed with -9, every sum exact")

@@ -1,0 +1,178 @@
+"""A hostile network between an agent and a collector: a TCP proxy that misbehaves as told."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from tests.system.programs import free_port
+
+CHUNK_BYTES = 65_536
+HOLD_S = 0.01
+
+
+@dataclass
+class Weather:
+    """What the network does now; may be changed at any time.
+
+    ``cut_after`` draws for each new connection the number of bytes, both ways
+    together, after which it is cut. Swallowed bytes vanish while everything
+    looks open; held ones wait in the network until they are released.
+    """
+
+    delay_s: float = 0.0
+    slice_bytes: int = CHUNK_BYTES
+    bytes_per_s: int = 0
+    cut_after: Callable[[], int] | None = None
+    reset: bool = False
+    swallow_up: bool = False
+    swallow_down: bool = False
+    hold_up: bool = False
+    keep_upstream: bool = False
+    is_partitioned: bool = False
+
+
+class Connection:
+    """One agent's connection and its continuation to the collector."""
+
+    def __init__(self, down: asyncio.StreamWriter, up: asyncio.StreamWriter, left: int) -> None:
+        """``left`` bytes pass before it is cut; -1 for no end."""
+        self.down, self.up, self.left = down, up, left
+
+    def drop(self, *, reset: bool, keep_upstream: bool) -> None:
+        """Close it towards both sides, or towards the agent only."""
+        for writer in (self.down,) if keep_upstream else (self.down, self.up):
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, linger
+                )
+                writer.transport.abort()
+            else:
+                writer.close()
+
+
+class Proxy:
+    """Listens on ``port`` and passes on to the collector's port, in a thread of its own."""
+
+    def __init__(self, upstream_port: int) -> None:
+        """Listen on nothing yet."""
+        self.port = free_port()
+        self.weather = Weather()
+        self.bytes_up = self.bytes_down = self.accepted = self.cuts = 0
+        self._upstream_port = upstream_port
+        self._open: set[Connection] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self._thread.start()
+        listen = asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = asyncio.run_coroutine_threadsafe(listen, self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cut everything and stop."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Cut what is open now, in the manner of the weather."""
+        asyncio.run_coroutine_threadsafe(self._cut_all(), self._loop).result(10)
+
+    async def _cut_all(self) -> None:
+        for connection in list(self._open):
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self.cuts += 1
+        self._open.discard(connection)
+        weather = self.weather
+        connection.drop(reset=weather.reset, keep_upstream=weather.keep_upstream)
+
+    async def _end(self) -> None:
+        self._server.close()
+        await self._cut_all()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, down: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        while self.weather.is_partitioned:  # packets get lost: neither refused nor answered
+            await asyncio.sleep(HOLD_S)
+        try:
+            answers, up = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        except OSError:
+            down.close()
+            return
+        draw = self.weather.cut_after
+        connection = Connection(down, up, draw() if draw else -1)
+        self._open.add(connection)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(
+                self._way(connection, reader, up, is_up=True),
+                self._way(connection, answers, down, is_up=False),
+            )
+        if connection in self._open and not self.weather.keep_upstream:
+            self._open.discard(connection)
+            connection.drop(reset=False, keep_upstream=False)
+
+    async def _way(
+        self,
+        connection: Connection,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        is_up: bool,
+    ) -> None:
+        """Pass bytes on in one direction until its source ends; bytes on the way keep order."""
+        travelling: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1_000)
+        arrive = asyncio.create_task(self._arrive(travelling, sink, is_up=is_up))
+        try:
+            while chunk := await source.read(self.weather.slice_bytes):
+                if 0 <= connection.left <= len(chunk):
+                    await travelling.put((0.0, chunk[: connection.left]))
+                    await asyncio.sleep(HOLD_S)
+                    self._drop(connection)
+                    return
+                connection.left -= len(chunk) if connection.left >= 0 else 0
+                await travelling.put((self._loop.time() + self.weather.delay_s, chunk))
+        finally:
+            await travelling.put((0.0, b""))
+            await arrive
+            if not (is_up and self.weather.keep_upstream):
+                sink.close()
+
+    async def _arrive(
+        self,
+        travelling: asyncio.Queue[tuple[float, bytes]],
+        sink: asyncio.StreamWriter,
+        *,
+        is_up: bool,
+    ) -> None:
+        while True:
+            due_s, chunk = await travelling.get()
+            if not chunk:
+                return
+            weather = self.weather
+            await asyncio.sleep(max(0.0, due_s - self._loop.time()))
+            while self.weather.is_partitioned or (is_up and weather.hold_up):
+                await asyncio.sleep(HOLD_S)
+            if weather.bytes_per_s:
+                await asyncio.sleep(len(chunk) / weather.bytes_per_s)
+            if weather.swallow_up if is_up else weather.swallow_down:
+                continue
+            self.bytes_up += len(chunk) if is_up else 0
+            self.bytes_down += 0 if is_up else len(chunk)
+            with contextlib.suppress(OSError):
+                sink.write(chunk)
+                await sink.drain()
