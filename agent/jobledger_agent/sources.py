@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock, schedulers
+from jobledger_agent.accounting import Accounting
 from jobledger_agent.config import ConfigError
-from jobledger_agent.cycle import CycleSettings
+from jobledger_agent.cycle import Cycle, CycleSettings
 from jobledger_agent.files import FileSource
 from jobledger_agent.sacct import sacct_cycle
 from jobledger_agent.sections import (
@@ -61,6 +62,16 @@ def clusters(config: AgentConfig) -> tuple[str, ...]:
         else:
             named.update(section.clusters)
     return tuple(sorted(named - {""}))
+
+
+def accountings(config: AgentConfig) -> tuple[tuple[LiveSection, Accounting], ...]:
+    """Return whom each live source asks, for questions of its own. Raises ConfigError."""
+    return tuple(
+        (section, feed.source.accounting)
+        for section in config.sources
+        if isinstance(section, LiveSection)
+        and isinstance((feed := _feed(section, config)).source, Cycle)
+    )
 
 
 def _refuse_two_truths(config: AgentConfig) -> None:
