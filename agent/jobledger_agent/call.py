@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from jobledger_agent import wire
+from jobledger_agent import clock, wire
 from jobledger_agent.errors import AgentError
 from jobledger_agent.sections import CollectorSection
 from jobledger_agent.stream import Broke, Event, Welcomed
@@ -44,6 +44,7 @@ class Call:
         """Start the call; nothing has been sent yet. Raises ConfigError."""
         self.collector_version = ""
         self.collector_clock_ms = 0
+        self._welcome_at_ms = 0
         self._address = collector.address
         self._hear = hear
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -53,6 +54,21 @@ class Call:
         self._rpc = report(iter(self._outbox.get, None), metadata=metadata)
         self._reader = threading.Thread(target=self._read, name="link-reader", daemon=True)
         self._reader.start()
+
+    def clock_skew_ms(self, hello_at_ms: int) -> int | None:
+        """Return how far this machine's clock is surely ahead of the collector's.
+
+        The collector read its clock at some time between Hello (``hello_at_ms``) and
+        Welcome: half of that is the doubt, in whose favour it is left out. None
+        where the collector does not tell its clock.
+        """
+        if not self.collector_clock_ms:
+            return None
+        doubt_ms = abs(self._welcome_at_ms - hello_at_ms) // 2
+        skew_ms = (self._welcome_at_ms + hello_at_ms) // 2 - self.collector_clock_ms
+        if abs(skew_ms) <= doubt_ms:
+            return 0
+        return skew_ms - doubt_ms if skew_ms > 0 else skew_ms + doubt_ms
 
     def send(self, message: bytes) -> None:
         """Queue a message; the Sender's window bounds how many there can be."""
@@ -71,17 +87,21 @@ class Call:
 
     def _read(self) -> None:
         reason = f"the collector at {self._address} ended the stream"
+        is_refusal = False
         try:
             for message in self._rpc:
                 answer = wire.answer(message)
                 self.collector_version = answer.version or self.collector_version
-                self.collector_clock_ms = answer.clock_ms or self.collector_clock_ms
+                if answer.clock_ms:
+                    self.collector_clock_ms = answer.clock_ms
+                    self._welcome_at_ms = clock.now_ms()
                 self._hear(self, answer.event)
         except wire.BadAnswer as error:
             reason = str(error)
         except grpc.RpcError:
             reason = explain(self._rpc.code(), self._rpc.details(), self._address)
-        self._hear(self, Broke(reason))
+            is_refusal = self._rpc.code() is grpc.StatusCode.INVALID_ARGUMENT
+        self._hear(self, Broke(reason, is_refusal))
 
 
 class Greeting(NamedTuple):

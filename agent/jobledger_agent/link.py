@@ -10,14 +10,17 @@ import queue
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock, wire
 from jobledger_agent.call import Call
 from jobledger_agent.config import ConfigError
 from jobledger_agent.health import Health
+from jobledger_agent.job import UNKNOWN
+from jobledger_agent.rotation import Rotation
 from jobledger_agent.sections import CollectorSection
-from jobledger_agent.spool import Spool, SpoolFull, StoredBlock
+from jobledger_agent.spool import Spool, SpoolFull, SpoolUnwell, StoredBlock
 from jobledger_agent.stream import (
     Acked,
     Broke,
@@ -25,11 +28,14 @@ from jobledger_agent.stream import (
     Effect,
     Event,
     Fetch,
+    Finish,
     Forget,
     Found,
     Grew,
+    Hold,
     Open,
     Phase,
+    Renew,
     Send,
     Sender,
     SpoolRef,
@@ -68,12 +74,14 @@ class Link:
         self._spool = spool
         self._health = health
         self._complete_through = complete_through
+        self._rotation = Rotation(collector)
         self._sender = Sender(wire.BLOCK_LIMITS, lambda most: secrets.randbelow(most + 1))
         self._events: queue.SimpleQueue[tuple[Call | None, Event]] = queue.SimpleQueue()
         self._stream: Call | None = None
         self._fetched: dict[int, bytes] = {}
         self._status_due_ms = 0
         self._quarantined = 0
+        self._hello_at_ms = 0
         self._stop_by_ms: int | None = None
         self.alive_at_ms = clock.monotonic_ms()
 
@@ -155,9 +163,9 @@ class Link:
     def _forget(self, block_ids: Sequence[int], named: Mapping[int, int]) -> None:
         try:
             self._spool.forget(block_ids)
-        except SpoolFull as full:
+        except (SpoolFull, SpoolUnwell) as refused:
             # On a full disk nothing can be deleted either: they are sent again later, and known.
-            self._take([Broke(str(full))])
+            self._take([Broke(str(refused))])
             return
         verdicts = {wire.verdict_name(verdict): count for verdict, count in named.items()}
         self._health.count_verdicts(verdicts)
@@ -169,19 +177,27 @@ class Link:
                 self._open()
             case Send(number, block_id) if self._stream:
                 self._stream.send(wire.request(number, self._fetched[block_id]))
+            case Hold(block_id, reason):
+                self._hold(block_id, reason)
+            case Finish(reason):
+                self._finish(reason)
             case Close(reason, retry_in_ms):
                 self._close(reason, retry_in_ms)
             case _:
                 pass
 
-    def _fetch(self, wanted: Fetch) -> Found:
+    def _fetch(self, wanted: Fetch) -> Found | Broke:
         blocks: list[StoredBlock] = []
-        if self._stop_by_ms is None:
-            blocks = self._spool.head(wanted.after_id, wanted.limit)
+        try:
+            if self._stop_by_ms is None:
+                blocks = self._spool.head(wanted.after_id, wanted.limit)
+        except SpoolUnwell as unwell:
+            return Broke(str(unwell))
         self._fetched.update((block.block_id, block.payload) for block in blocks)
         return Found(tuple(SpoolRef(block.block_id, block.records) for block in blocks))
 
     def _open(self) -> None:
+        self._rotation.use()
         try:
             self._stream = Call(self._collector, self._hear)
         except ConfigError as error:
@@ -189,7 +205,28 @@ class Link:
             self._take([Broke(str(error))])
             return
         who = self._identity
-        self._stream.send(wire.hello(who.agent, who.version, who.clusters, clock.now_ms()))
+        self._hello_at_ms = clock.now_ms()
+        self._stream.send(wire.hello(who.agent, who.version, who.clusters, self._hello_at_ms))
+
+    def _hold(self, block_id: int, reason: str) -> None:
+        try:
+            self._spool.hold(block_id, reason)
+        except (SpoolFull, SpoolUnwell) as refused:
+            log.warning("%s; block %d is sent and refused again", refused, block_id)
+            return
+        log.error(
+            "%s; block %d is held in the spool and the others go on: once a newer agent or "
+            "collector is installed, `jobledger-agent replay --held` sends it again",
+            reason,
+            block_id,
+        )
+
+    def _finish(self, reason: str) -> None:
+        if self._stream:
+            self._stream.end()
+        self._stream = None
+        self._fetched.clear()
+        log.info("%s: the stream to the collector is replaced", reason)
 
     def _close(self, reason: str, retry_in_ms: int) -> None:
         if self._stream:
@@ -201,22 +238,37 @@ class Link:
 
     def _note(self, event: Event, effects: Sequence[Effect]) -> None:
         if isinstance(event, Welcomed) and not any(isinstance(each, Close) for each in effects):
-            version = self._stream.collector_version if self._stream else ""
-            self._health.link_is_up(version)
+            call = self._stream
+            version = call.collector_version if call else ""
+            skew_ms = call.clock_skew_ms(self._hello_at_ms) if call else None
+            self._health.link_is_up(version, skew_ms)
             self._status_due_ms = 0
             log.info("connected to the collector at %s", self._collector.address)
 
     def _say_status(self) -> None:
+        """Tell the collector now and then how the agent is; also look after its own identity."""
         now_ms = clock.monotonic_ms()
-        if self._sender.phase is Phase.STREAMING and self._stream and now_ms >= self._status_due_ms:
-            self._status_due_ms = now_ms + STATUS_EVERY_MS
-            condition = wire.Condition(
-                self._spool.stats().records,
-                self._complete_through(),
-                self._health.report().source_error,
-            )
-            self._stream.send(wire.status(condition, clock.now_ms()))
-            self._tell_of_quarantine()
+        if self._sender.phase is not Phase.STREAMING or now_ms < self._status_due_ms:
+            return
+        self._status_due_ms = now_ms + STATUS_EVERY_MS
+        # While a refused block is looked for, nothing but blocks may be what was refused.
+        if self._stream and not self._sender.is_isolating:
+            with suppress(SpoolUnwell):  # the next Fetch says so
+                self._stream.send(wire.status(self._condition(), clock.now_ms()))
+        self._tell_of_quarantine()
+        if reason := self._rotation.reason():
+            self._take([Renew(reason)])
+
+    def _condition(self) -> wire.Condition:
+        report, stats = self._health.report(), self._spool.stats()
+        queues = [fact.dbd_queue for facts in report.facts.values() for fact in facts.values()]
+        return wire.Condition(
+            stats.records,
+            self._complete_through(),
+            report.source_error,
+            stats.held_records,
+            max(queues, default=UNKNOWN),
+        )
 
     def _tell_of_quarantine(self) -> None:
         """Say now and then, not for each batch, that records were put aside."""

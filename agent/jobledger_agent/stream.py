@@ -8,6 +8,11 @@ Batch numbers live and die with a stream. A block leaves the spool only when an
 Ack has named a verdict for each of its records; whatever else happens, the
 stream is closed and everything still in the spool is sent again on the next
 one. The collector's unique key makes the repetition harmless.
+
+A block that the collector refuses as no batch at all would be sent again for
+ever, and everything behind it would wait. After such a refusal the blocks that
+were in flight are suspects: the next stream sends them one at a time, and the
+one that is refused alone is held for a person while the others flow.
 """
 
 import enum
@@ -22,6 +27,10 @@ BACKOFF_FIRST_MS: Final = 1_000
 BACKOFF_MAX_MS: Final = 60_000
 SETTLED_MS: Final = BACKOFF_MAX_MS
 """A stream that lasted this long was no failure, even if there was nothing to acknowledge."""
+ACK_MS_MAX: Final = WINDOW_BATCHES_MAX * SILENCE_MS_MAX
+"""A batch that waits longer for its own acknowledgement was passed over."""
+STREAM_MS_MAX: Final = 3_600_000
+"""A stream is ended in order after this or a tenth more: who is who is then proved again."""
 VERDICT_UNNAMED: Final = 0
 """``VERDICT_UNSPECIFIED``: the collector did not say what became of the record."""
 
@@ -70,12 +79,19 @@ class Acked(NamedTuple):
 
 
 class Broke(NamedTuple):
-    """The stream is gone; why, in one sentence."""
+    """The stream is gone; why. A refusal: what the collector was sent is no proper batch."""
+
+    reason: str
+    is_refusal: bool = False
+
+
+class Renew(NamedTuple):
+    """The stream shall be replaced once nothing is in flight; why, in one sentence."""
 
     reason: str
 
 
-Event = Tick | Grew | Welcomed | Found | Acked | Broke
+Event = Tick | Grew | Welcomed | Found | Acked | Broke | Renew
 
 
 class Open(NamedTuple):
@@ -102,6 +118,19 @@ class Forget(NamedTuple):
     block_id: int
 
 
+class Hold(NamedTuple):
+    """Keep this block in the spool but offer it no more: it was refused alone; why."""
+
+    block_id: int
+    reason: str
+
+
+class Finish(NamedTuple):
+    """End the stream in order, nothing is in flight; another is opened at once. Why."""
+
+    reason: str
+
+
 class Close(NamedTuple):
     """Drop the stream; why, in one sentence, and when another is tried."""
 
@@ -109,7 +138,7 @@ class Close(NamedTuple):
     retry_in_ms: int
 
 
-Effect = Open | Fetch | Send | Forget | Close
+Effect = Open | Fetch | Send | Forget | Hold | Finish | Close
 
 
 class Phase(enum.Enum):
@@ -123,6 +152,7 @@ class Phase(enum.Enum):
 class _InFlight(NamedTuple):
     block_id: int
     records: int
+    sent_at_ms: int
 
 
 class Sender:
@@ -139,6 +169,7 @@ class Sender:
         self._phase = Phase.WAITING
         self._retry_at_ms = 0
         self._opened_at_ms = 0
+        self._suspect_through = 0
         self._start_afresh()
 
     @property
@@ -151,14 +182,19 @@ class Sender:
         """Batches sent on this stream and not acknowledged."""
         return len(self._in_flight)
 
+    @property
+    def is_isolating(self) -> bool:
+        """Whether blocks are sent one at a time, to find the one that was refused."""
+        return self._suspect_through > 0
+
     def next_due_ms(self, now_ms: int) -> int:
         """How long the caller may sleep before the next Tick is due, in milliseconds."""
         if self._phase is Phase.WAITING:
             due_ms = self._retry_at_ms
         elif self._phase is Phase.GREETING or self._in_flight:
-            due_ms = self._heard_at_ms + SILENCE_MS_MAX
+            due_ms = self._patience_ends_ms()
         else:
-            return SILENCE_MS_MAX
+            due_ms = min(now_ms + SILENCE_MS_MAX, self._renew_at_ms)
         return max(0, due_ms - now_ms)
 
     def step(self, now_ms: int, event: Event) -> tuple[Effect, ...]:
@@ -175,8 +211,11 @@ class Sender:
                 return self._found(now_ms, blocks)
             case Acked(number, verdicts):
                 return self._acked(now_ms, number, verdicts)
-            case Broke(reason):
-                return self._close(now_ms, reason)
+            case Broke(reason, is_refusal):
+                return self._broke(now_ms, reason, is_refusal=is_refusal)
+            case Renew(reason):
+                self._renewal = reason
+                return self._finish_if_done()
 
     def _start_afresh(self) -> None:
         self._in_flight: dict[int, _InFlight] = {}
@@ -186,6 +225,13 @@ class Sender:
         self._asked = 0
         self._drained = False
         self._heard_at_ms = 0
+        self._renewal = ""
+        self._renew_at_ms = 0
+
+    def _patience_ends_ms(self) -> int:
+        oldest = next(iter(self._in_flight.values()), None)
+        silent_ms = self._heard_at_ms + SILENCE_MS_MAX
+        return min(silent_ms, oldest.sent_at_ms + ACK_MS_MAX) if oldest else silent_ms
 
     def _tick(self, now_ms: int) -> tuple[Effect, ...]:
         if self._phase is Phase.WAITING:
@@ -194,11 +240,16 @@ class Sender:
             self._start_afresh()
             self._phase = Phase.GREETING
             self._opened_at_ms = self._heard_at_ms = now_ms
+            self._renew_at_ms = now_ms + STREAM_MS_MAX + self._jitter_ms(STREAM_MS_MAX // 10)
             return (Open(),)
-        if self.next_due_ms(now_ms) == 0:
-            waited_s = SILENCE_MS_MAX // 1000
+        waits = self._phase is Phase.GREETING or self._in_flight
+        if waits and now_ms >= self._patience_ends_ms():
+            is_silent = now_ms >= self._heard_at_ms + SILENCE_MS_MAX
+            waited_s = (SILENCE_MS_MAX if is_silent else ACK_MS_MAX) // 1000
             return self._close(now_ms, f"the collector did not answer for {waited_s} s")
-        return self._ask()
+        if now_ms >= self._renew_at_ms and not self._renewal:
+            self._renewal = "the stream is old enough"
+        return self._finish_if_done() or self._ask()
 
     def _welcomed(self, now_ms: int, welcome: Welcomed) -> tuple[Effect, ...]:
         if self._phase is not Phase.GREETING:
@@ -222,8 +273,10 @@ class Sender:
         return self._ask()
 
     def _ask(self) -> tuple[Effect, ...]:
-        room = self._window - len(self._in_flight)
-        if self._phase is not Phase.STREAMING or self._drained or self._asked or room < 1:
+        window = 1 if self.is_isolating else self._window
+        room = window - len(self._in_flight)
+        is_settled = self._drained or self._asked or self._renewal
+        if self._phase is not Phase.STREAMING or is_settled or room < 1:
             return ()
         self._asked = room
         return (Fetch(self._last_id, room),)
@@ -233,16 +286,28 @@ class Sender:
             return ()
         self._drained = len(blocks) < self._asked
         self._asked = 0
+        if not blocks or blocks[-1].block_id > self._suspect_through:
+            self._suspect_through = 0  # every suspect was named, or is held
         if blocks and not self._in_flight:
             self._heard_at_ms = now_ms  # the silence counts from what is now to be answered
-        return tuple(self._send(block) for block in blocks)
+        sent = tuple(self._send(now_ms, block) for block in blocks)
+        return (*sent, *self._ask())
 
-    def _send(self, block: SpoolRef) -> Send:
+    def _send(self, now_ms: int, block: SpoolRef) -> Send:
         number = self._next_number
         self._next_number += 1
         self._last_id = block.block_id
-        self._in_flight[number] = _InFlight(block.block_id, block.records)
+        self._in_flight[number] = _InFlight(block.block_id, block.records, now_ms)
         return Send(number, block.block_id)
+
+    def _finish_if_done(self) -> tuple[Effect, ...]:
+        is_busy = self._in_flight or self._asked
+        if self._phase is not Phase.STREAMING or is_busy or not self._renewal:
+            return ()
+        finish = Finish(self._renewal)
+        self._phase, self._retry_at_ms = Phase.WAITING, 0
+        self._start_afresh()
+        return (finish,)
 
     def _acked(self, now_ms: int, number: int, verdicts: Sequence[int]) -> tuple[Effect, ...]:
         if self._phase is not Phase.STREAMING or number not in self._in_flight:
@@ -259,7 +324,16 @@ class Sender:
         del self._in_flight[number]
         self._heard_at_ms = now_ms
         self._failures = 0
-        return (Forget(sent.block_id), *self._ask())
+        return (Forget(sent.block_id), *(self._finish_if_done() or self._ask()))
+
+    def _broke(self, now_ms: int, reason: str, *, is_refusal: bool) -> tuple[Effect, ...]:
+        sent = [block.block_id for block in self._in_flight.values()]
+        if not is_refusal or self._phase is not Phase.STREAMING or not sent:
+            return self._close(now_ms, reason)
+        if self.is_isolating and len(sent) == 1:
+            return (Hold(sent[0], reason), *self._close(now_ms, reason))
+        self._suspect_through = max(self._suspect_through, *sent)
+        return self._close(now_ms, reason)
 
     def _close(self, now_ms: int, reason: str) -> tuple[Effect, ...]:
         if self._phase is Phase.WAITING:
@@ -271,6 +345,6 @@ class Sender:
         retry_in_ms = self._jitter_ms(ceiling_ms)
         self._failures += 1
         self._phase = Phase.WAITING
-        self._retry_at_ms = now_ms + retry_in_ms
         self._start_afresh()
+        self._retry_at_ms = now_ms + retry_in_ms
         return (Close(reason, retry_in_ms),)

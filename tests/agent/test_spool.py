@@ -199,7 +199,7 @@ def test_a_removed_file_is_begun_anew_and_its_sources_are_read_again(
 ) -> None:
     spool.append(SOURCE, [block()], "p1", 0)
     path.unlink()
-    with pytest.raises(SpoolDamaged, match="removed while in use.*begun anew"):
+    with pytest.raises(SpoolDamaged, match=r"removed while in use.*begun anew"):
         spool.append(SOURCE, [block()], "p2", 0)
     assert spool.position(SOURCE) == ""
     spool.append(SOURCE, [block()], "p1", 0)

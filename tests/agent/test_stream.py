@@ -209,7 +209,7 @@ def test_jitter_is_drawn_from_zero_to_the_ceiling() -> None:
         return 0
 
     delays(Sender(LIMITS, draw), 3)
-    assert asked == [1000, 2000, 4000]
+    assert asked == [360_000, 1000, 360_000, 2000, 360_000, 4000]  # a stream's age is drawn too
 
 
 # ------------------------------------------------------------------ simulation
