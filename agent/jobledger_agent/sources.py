@@ -16,8 +16,11 @@ from jobledger_agent.sections import (
     LiveSection,
     OtherSection,
     SacctSection,
+    SlurmrestdSection,
     SourceSection,
 )
+from jobledger_agent.slurmrestd import Slurmrestd
+from jobledger_agent.slurmrestd_http import Caller, Server
 from jobledger_agent.source import Source, SourceError
 
 LOCK_NAME: Final = "slurm.lock"
@@ -141,6 +144,19 @@ def _sacct_feed(section: SacctSection, config: AgentConfig) -> Feed:
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
 
 
+def _slurmrestd_feed(section: SlurmrestdSection, config: AgentConfig) -> Feed:
+    server = Server(
+        section.address,
+        Caller(section.user, section.token_file),
+        timeout_s=section.timeout_s,
+        ca_file=section.ca_file,
+        lock_path=config.spool.path.with_name(LOCK_NAME),
+    )
+    accounting = Slurmrestd(section.clusters, server, data_parser=section.data_parser)
+    source = Cycle(accounting, cycle_settings(section))
+    return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
+
+
 def _other_feed(section: OtherSection, _config: AgentConfig) -> Feed:
     source = schedulers.build(section)
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
@@ -148,6 +164,7 @@ def _other_feed(section: OtherSection, _config: AgentConfig) -> Feed:
 
 _MAKERS: Final[tuple[tuple[type, Callable[..., Feed]], ...]] = (
     (SacctSection, _sacct_feed),
+    (SlurmrestdSection, _slurmrestd_feed),
     (FileSection, _file_feed),
     (OtherSection, _other_feed),
 )
