@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -45,4 +46,4 @@ def test_a_missing_extra_is_named(program: str, package: str, extra: str) -> Non
 def test_with_its_extra_a_program_starts(program: str) -> None:
     done = run(program, "nothing_of_that_name", "--version")
     assert done.returncode == 0
-    assert "0.1.0" in done.stdout
+    assert version("jobledger") in done.stdout

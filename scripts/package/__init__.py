@@ -1,0 +1,1 @@
+"""Building the agent's packages: .deb, .rpm and tarball, from one assembled tree."""
