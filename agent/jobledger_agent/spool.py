@@ -245,17 +245,21 @@ class Spool:
                 f"the spool {self.path} holds {self._payload_bytes >> 20} MiB of records that wait "
                 "for the collector, as many as spool.max_bytes allows"
             )
-        disk = os.statvfs(self.path.parent)
-        if disk.f_bavail * disk.f_frsize - payload_bytes < self._reserve_bytes:
-            raise SpoolFull(
-                f"less than {self._reserve_bytes >> 20} MiB are free on the disk of {self.path}"
-            )
-        if self._file.log_bytes() <= spoolfile.WAL_BYTES_MAX:
+        if self._reserve_is_kept(payload_bytes) and self._file.log_bytes() <= spoolfile.WAL_BYTES_MAX:
             return
         with self._reap_lock, self._write_lock:
+            # What takes the room may be the log itself, of records that have long been sent.
             self._file.write_back()
             if self._file.log_bytes() > spoolfile.WAL_BYTES_MAX:
                 raise SpoolFull(f"another program keeps on reading the spool {self.path}: end it")
+        if not self._reserve_is_kept(payload_bytes):
+            raise SpoolFull(
+                f"less than {self._reserve_bytes >> 20} MiB are free on the disk of {self.path}"
+            )
+
+    def _reserve_is_kept(self, payload_bytes: int) -> bool:
+        disk = os.statvfs(self.path.parent)
+        return disk.f_bavail * disk.f_frsize - payload_bytes >= self._reserve_bytes
 
     def _refuse_if_removed(self) -> None:
         if self._file.is_in_place():
