@@ -21,6 +21,7 @@ from jobledger_collector.config import (
     parse_address,
     process_environment,
 )
+from jobledger_collector.core.enrolment import Listener, sha256_of
 from jobledger_collector.core.errors import CollectorError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     config = _load(args)
     logs.start(config.log.level, process_environment())
-    token = agents_token(config)
+    listener = _listener(config)
     engine = _open(config)
     # SQLite serves a trial or one small site: nobody should have to prepare it.
     if engine.dialect.name == "sqlite":
@@ -128,7 +129,7 @@ def _serve(args: argparse.Namespace) -> int:
     else:
         require_current(engine)
     metrics = Metrics(engine)
-    ledger = Ledger(engine, metrics, token, config.server.max_streams)
+    ledger = Ledger(engine, metrics, listener, config.server.max_streams)
     address = parse_address(config.server.listen, "[server] listen")
     server = Server(ledger, config.server, address, config.tls)
     ready = f"READY agents {server.address}"
@@ -149,6 +150,13 @@ def _serve(args: argparse.Namespace) -> int:
         stop_metrics()
     engine.dispose()
     return DONE
+
+
+def _listener(config: CollectorConfig) -> Listener:
+    """Return how agents without an enrolment are met: openly only on this machine itself."""
+    token = agents_token(config)
+    address = parse_address(config.server.listen, "[server] listen")
+    return Listener(sha256_of(token) if token else "", open_to_all=address.is_loopback)
 
 
 def _when_told_to_stop() -> threading.Event:

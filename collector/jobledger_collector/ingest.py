@@ -5,19 +5,21 @@ loaded straight into the tables. Otherwise, or when a key is known after all,
 each record is compared with what is stored, and only differences are written.
 """
 
+import logging
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from jobledger_collector import clock
 from jobledger_collector.columns import Row, record_json
-from jobledger_collector.core.errors import CollectorError, DatabaseUnavailable
+from jobledger_collector.core.enrolment import Scope, anywhere, foreign
+from jobledger_collector.core.errors import CollectorError, DatabaseUnavailable, NotAdmitted
 from jobledger_collector.core.record import Quarantined, Verdict
 from jobledger_collector.rating import PriceIds, Rating, new_run
 from jobledger_collector.revising import Clash, Outcome, revise_runs
-from jobledger_collector.store import agents, quarantine
+from jobledger_collector.store import agents, quarantine, tree
 from jobledger_collector.store.books import BooksInForce, hold_generation
 from jobledger_collector.store.bulk import bulk_of
 from jobledger_collector.store.engine import Writer, is_clash, is_passing
@@ -31,20 +33,49 @@ RETRY_WAIT_S: Final = 0.05
 """Longest wait before the second try; it doubles with each."""
 
 
+log = logging.getLogger(__name__)
+
+
+class Gate(Protocol):
+    """What says for which clusters a stream's agent may speak (``admission.Pass``)."""
+
+    scope: Scope
+
+    def confirm(self, conn: Connection) -> Scope:
+        """Return the scope as of this transaction; raises NotAdmitted."""
+
+
+class Insider:
+    """The gate of who works on the database itself, as the demo does: all is permitted."""
+
+    def __init__(self, agent: str) -> None:
+        """Speak for every cluster."""
+        self.scope = anywhere(agent)
+
+    def confirm(self, _conn: Connection) -> Scope:
+        """Return the scope, which nothing changes."""
+        return self.scope
+
+
 class Prepared(NamedTuple):
     """A decoded batch, used and priced as if all of it were new."""
 
     decoded: Decoded
     entries: Sequence[RunRow | Quarantined]
     books: BooksInForce
+    scope: Scope
 
 
 class Applied(NamedTuple):
-    """What became of a batch: durable, a verdict a record, reasons for some."""
+    """What became of a batch: durable, a verdict a record, reasons for some.
+
+    ``tree_dropped`` are entries of account trees that were not the agent's to tell.
+    """
 
     number: int
     verdicts: Sequence[Verdict]
     refusals: Sequence[Refusal]
+    tree_dropped: int = 0
 
 
 @dataclass
@@ -58,13 +89,16 @@ class Ingest:
     engine: Engine
     rating: Rating
     agent: str
+    gate: Gate | None = None
     price_ids: PriceIds = field(default_factory=PriceIds)
     expect_new: bool = True
     writer: Writer = field(init=False)
+    door: Gate = field(init=False)
 
     def __post_init__(self) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet; without a gate every cluster is permitted."""
         self.writer = Writer(self.engine)
+        self.door = self.gate or Insider(self.agent)
 
     def close(self) -> None:
         """Give the database connection back; a later batch would take another."""
@@ -72,13 +106,19 @@ class Ingest:
 
     def prepare(self, decoded: Decoded) -> Prepared:
         """Return the batch as rows, priced by the books as last read."""
-        books = self.rating.books
-        return Prepared(decoded, [self._entry(entry, books) for entry in decoded.entries], books)
+        books, scope = self.rating.books, self.door.scope
+        entries = decoded.entries
+        clusters = {
+            entry[0] if isinstance(entry, Quarantined) else entry[0][0] for entry in entries
+        }
+        if not all(map(scope.permits, clusters)):
+            entries = [_permitted(entry, scope) for entry in entries]
+        return Prepared(decoded, [self._entry(entry, books) for entry in entries], books, scope)
 
     def apply(self, prepared: Prepared) -> Applied:
         """Store a batch and return its verdicts once it is durable.
 
-        Raises DatabaseUnavailable (the batch may be sent again) or
+        Raises NotAdmitted, DatabaseUnavailable (the batch may be sent again) or
         DatabaseFailed; nothing is stored then.
         """
         for attempt in range(MAX_TRIES):
@@ -86,6 +126,8 @@ class Ingest:
                 self._wait(attempt)
             try:
                 return self._in_one_transaction(prepared)
+            except NotAdmitted:
+                raise
             except CollectorError as error:
                 if not _may_pass_at_once(error):
                     if isinstance(error, DatabaseUnavailable) or not _is_poison(error):
@@ -108,12 +150,13 @@ class Ingest:
             with self.writer.transaction() as conn:
                 prepared = self._current(conn, prepared)
                 outcome = self._store(conn, prepared.entries, prepared.books)
+                dropped = self._keep_tree(conn, prepared)
                 self._close(conn, outcome)
         except BaseException:
             self.price_ids.forget()
             raise
         self.price_ids.keep()
-        return _applied(prepared.decoded.number, outcome)
+        return _applied(prepared.decoded.number, outcome, dropped)
 
     def _one_by_one(self, prepared: Prepared) -> Applied:
         """Apply record by record and quarantine the one that cannot be applied."""
@@ -123,12 +166,13 @@ class Ingest:
                 outcome = Outcome()
                 for entry in prepared.entries:
                     outcome.extend(self._alone(conn, entry, prepared.books))
+                dropped = self._keep_tree_alone(conn, prepared)
                 self._close(conn, outcome)
         except BaseException:
             self.price_ids.forget()
             raise
         self.price_ids.keep()
-        return _applied(prepared.decoded.number, outcome)
+        return _applied(prepared.decoded.number, outcome, dropped)
 
     def _alone(self, conn: Connection, entry: RunRow | Quarantined, books: BooksInForce) -> Outcome:
         savepoint = conn.begin_nested()
@@ -145,11 +189,39 @@ class Ingest:
         savepoint.commit()
         return outcome
 
+    def _keep_tree(self, conn: Connection, prepared: Prepared) -> int:
+        """Store what a batch says of account trees; returns how much was not the agent's to say."""
+        told = prepared.decoded.tree
+        if not told:
+            return 0
+        own = [entry for entry in told if prepared.scope.permits(entry.cluster)]
+        tree.keep(conn, own)
+        return len(told) - len(own)
+
+    def _keep_tree_alone(self, conn: Connection, prepared: Prepared) -> int:
+        """Store it, or pass it over: jobs must not wait for what is told again each day."""
+        savepoint = conn.begin_nested()
+        try:
+            dropped = self._keep_tree(conn, prepared)
+        except Exception as error:
+            savepoint.rollback()
+            if is_passing(error):
+                raise
+            log.warning("account tree of agent %s not kept: %s", self.agent, _sentence(error))
+            return len(prepared.decoded.tree)
+        savepoint.commit()
+        return dropped
+
     def _current(self, conn: Connection, prepared: Prepared) -> Prepared:
-        """Return the batch priced by the books of now, which stay so until the end."""
-        if hold_generation(conn) == prepared.books.generation:
+        """Return the batch as the agent may tell it, priced by the books of now.
+
+        Both stay so until the end. Raises NotAdmitted.
+        """
+        scope = self.door.confirm(conn)
+        if hold_generation(conn) != prepared.books.generation:
+            self.rating.refresh(conn)
+        elif scope == prepared.scope:
             return prepared
-        self.rating.refresh(conn)
         return self.prepare(prepared.decoded)
 
     def _store(
@@ -157,7 +229,9 @@ class Ingest:
     ) -> Outcome:
         runs = [entry for entry in entries if isinstance(entry, RunRow)]
         self.price_ids.learn(conn, runs)
-        if self.expect_new and len({run.record[:3] for run in runs}) == len(runs):
+        if not runs:
+            outcome = Outcome()
+        elif self.expect_new and len({run.record[:3] for run in runs}) == len(runs):
             self._store_new(conn, runs)
             outcome = Outcome([Verdict.NEW] * len(runs))
         else:
@@ -167,14 +241,16 @@ class Ingest:
 
     def _store_new(self, conn: Connection, runs: Sequence[RunRow]) -> None:
         """Load runs that are expected to be new; raises Clash if one is not."""
-        if runs and not bulk_of(conn).insert_new(conn, runs, self.price_ids):
+        if not bulk_of(conn).insert_new(conn, runs, self.price_ids):
             self.expect_new = False
             raise Clash
 
     def _close(self, conn: Connection, outcome: Outcome) -> None:
         now_s = clock.now_s()
         if outcome.quarantined:
-            quarantine.keep(conn, self.agent, outcome.quarantined, now_s)
+            # A batch that is broken as a whole is one and the same record many times.
+            apart = {id(record): record for record in outcome.quarantined}
+            quarantine.keep(conn, self.agent, apart.values(), now_s)
         counts = [outcome.verdicts.count(verdict) for verdict in Verdict]
         agents.count_records(conn, self.agent, counts, now_s)
 
@@ -188,6 +264,18 @@ class Ingest:
             raw = record_json(entry.record)
             reason = f"The collector could not price it ({_sentence(error)})."
             return Quarantined(entry.record.cluster, "collector", reason, raw, len(raw))
+
+
+def _permitted(entry: Row | Quarantined, scope: Scope) -> Row | Quarantined:
+    """Return an entry, quarantined when its cluster is not the agent's to speak for."""
+    cluster = entry[0] if isinstance(entry, Quarantined) else entry[0][0]
+    if scope.permits(cluster) or not cluster:
+        return entry
+    reason = foreign(scope.agent, cluster)
+    if isinstance(entry, Quarantined):
+        return entry._replace(reason=f"{reason} {entry.reason}")
+    raw = record_json(entry.record)
+    return Quarantined(cluster, "collector", reason, raw, len(raw))
 
 
 def _with_refused(entries: Sequence[RunRow | Quarantined], outcome: Outcome) -> Outcome:
@@ -204,9 +292,9 @@ def _with_refused(entries: Sequence[RunRow | Quarantined], outcome: Outcome) -> 
     return merged
 
 
-def _applied(number: int, outcome: Outcome) -> Applied:
+def _applied(number: int, outcome: Outcome, tree_dropped: int) -> Applied:
     refusals = [Refusal(index, reason) for index, reason in sorted(outcome.reasons.items())]
-    return Applied(number, outcome.verdicts, refusals)
+    return Applied(number, outcome.verdicts, refusals, tree_dropped)
 
 
 def _may_pass_at_once(error: CollectorError) -> bool:

@@ -1,6 +1,7 @@
 """What Prometheus reads of the collector, on a port of its own."""
 
 import threading
+from collections import Counter as Counts
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -44,6 +45,16 @@ class Metrics:
             self._records.labels(verdict.name.lower())
         self._batches = self._counter("batches", "Batches that were stored and acknowledged")
         self._refused = self._counter("batches_refused", "Batches that were not acknowledged")
+        self._refused_agents = self._counter("agents_refused", "Calls of agents that were refused")
+        self._tree_dropped = self._counter(
+            "tree_entries_dropped", "Entries of account trees that were not the agent's to tell"
+        )
+        self._checked = Counter(
+            "jobledger_collector_verified_records",
+            "Records that were compared, by what would become of them",
+            ["verdict"],
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "jobledger_collector_ingest_seconds",
             "Time to store one batch durably",
@@ -66,6 +77,19 @@ class Metrics:
     def refused(self) -> None:
         """Count one batch that could not be stored."""
         self._refused.inc()
+
+    def not_admitted(self) -> None:
+        """Count one call of an agent that may not report."""
+        self._refused_agents.inc()
+
+    def tree_dropped(self, entries: int) -> None:
+        """Count entries of account trees that were passed over."""
+        self._tree_dropped.inc(entries)
+
+    def checked(self, verdicts: Sequence[Verdict]) -> None:
+        """Count records that were compared."""
+        for verdict, number in Counts(verdicts).items():
+            self._checked.labels(verdict.name.lower()).inc(number)
 
     def serve(self, address: Address) -> tuple[Address, Callable[[], None]]:
         """Serve them over HTTP; returns the bound address and how to stop.

@@ -5,7 +5,7 @@ a run twice; what a run comes to does not depend on the order.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -121,6 +121,20 @@ def revise_runs(
             _sight(current, run, books, outcome)
     _write(conn, _as_billed(conn, list(current.values()), books), price_ids)
     return outcome
+
+
+def compare_runs(
+    stored: Iterable[StoredRun], runs: Sequence[RunRow], books: BooksInForce
+) -> list[Verdict]:
+    """Return the verdicts that runs would get, given what is stored of them; nothing is written.
+
+    By the same join as ``revise_runs``.
+    """
+    current = {run.key: _as_found(run) for run in stored}
+    outcome = Outcome()
+    for run in runs:
+        _sight(current, run, books, outcome)
+    return outcome.verdicts
 
 
 def _sight(current: dict[RunKey, _Run], run: RunRow, books: BooksInForce, outcome: Outcome) -> None:

@@ -3,45 +3,61 @@
 Plaintext is served on loopback only; the configuration refuses anything else.
 """
 
-import hmac
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from jobledger_collector import clock
+from jobledger_collector.admission import Admission, Pass, shown_by
 from jobledger_collector.config import Address, ServerSection, TlsSection
+from jobledger_collector.core.enrolment import Listener, Shown
 from jobledger_collector.core.errors import (
     BatchInvalid,
     CannotListen,
     DatabaseFailed,
     DatabaseUnavailable,
+    NotAdmitted,
 )
 from jobledger_collector.ingest import Ingest
 from jobledger_collector.metrics import Metrics
 from jobledger_collector.rating import Rating
 from jobledger_collector.store import agents
-from jobledger_collector.store.engine import transaction
+from jobledger_collector.store.books import read_generation
+from jobledger_collector.store.engine import reading, transaction
 from jobledger_collector.store.handles import Engine
 from jobledger_collector.stream import Stopping, Stream
 from jobledger_collector.tls import Certificates
-from jobledger_collector.wire import read_greeting, welcome
+from jobledger_collector.verifying import MAX_RECORDS, Comparison
+from jobledger_collector.wire import (
+    encode_checked,
+    encode_compared,
+    read_greeting,
+    read_span,
+    read_told,
+    welcome,
+)
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-SPARE_THREADS: Final = 4
-"""For health checks while every stream is taken."""
+MAX_COMPARISONS: Final = 4
+"""Agents that compare a span at one time; others come again later."""
+SPARE_THREADS: Final = 4 + MAX_COMPARISONS
+"""For comparisons and health checks while every stream is taken."""
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_PING_INTERVAL_MS: Final = 5_000
 GRACE_S: Final = 30
 """How long a stream may take for the batch in hand when the server stops."""
 SERVICE: Final = "jobledger.v1.LedgerService"
+_DENIED: Final = grpc.StatusCode.PERMISSION_DENIED
+_UNPROVED: Final = grpc.StatusCode.UNAUTHENTICATED
 _BUSY: Final = "The collector's database is not available; its log says why. Send it again later."
 
 log = logging.getLogger(__name__)
@@ -53,6 +69,9 @@ class Context(Protocol):
     def invocation_metadata(self) -> Any:  # noqa: ANN401 - gRPC's own
         """Return the call's metadata as (key, value) pairs."""
 
+    def auth_context(self) -> Any:  # noqa: ANN401 - gRPC's own
+        """Return what the handshake verified, by property."""
+
     def peer(self) -> str:
         """Return the address of the other side."""
 
@@ -63,14 +82,17 @@ class Context(Protocol):
 class Ledger(usage_pb2_grpc.LedgerServiceServicer):
     """Receives what agents report."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, token: str, max_streams: int = 32) -> None:
-        """Read the books; raises DatabaseFailed. ``token`` "" asks agents for none."""
+    def __init__(
+        self, engine: Engine, metrics: Metrics, listener: Listener, max_streams: int = 32
+    ) -> None:
+        """Read the books; raises DatabaseFailed. ``listener`` says how strangers are met."""
         self.stopping = threading.Event()
         self._engine = engine
         self._metrics = metrics
-        self._token = token.encode()
+        self._admission = Admission(engine, listener)
         self._rating = Rating(engine)
         self._free = threading.BoundedSemaphore(max_streams)
+        self._free_to_verify = threading.BoundedSemaphore(MAX_COMPARISONS)
 
     def Report(  # noqa: N802 - the contract's name
         self,
@@ -78,15 +100,99 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
         context: Any,  # noqa: ANN401
     ) -> Iterator[usage_pb2.ReportResponse]:
         """Serve one agent for as long as it stays."""
-        self._admit(context)
-        if not self._free.acquire(blocking=False):
+        with self._answering(context, self._free):
+            yield from self._report(request_iterator, context)
+
+    def Verify(  # noqa: N802 - the contract's name
+        self,
+        request_iterator: Iterator[usage_pb2.VerifyRequest],
+        context: Any,  # noqa: ANN401
+    ) -> Iterator[usage_pb2.VerifyResponse]:
+        """Compare spans with what is stored, one after the other."""
+        with self._answering(context, self._free_to_verify):
+            yield from self._verify(request_iterator, context)
+
+    def _report(
+        self, requests: Iterator[usage_pb2.ReportRequest], context: Context
+    ) -> Iterator[usage_pb2.ReportResponse]:
+        shown = shown_by(context)
+        self._admission.knock(shown)
+        with self._metrics.streams.track_inprogress():
+            greeting = read_greeting(next(requests, usage_pb2.ReportRequest()), clock.now_ms())
+            with transaction(self._engine) as conn:
+                held = self._admission.admit(conn, greeting.name, greeting.clusters, shown)
+                agents.greet(conn, greeting, clock.now_s())
+            log.info(
+                "agent %s %s connected from %s", greeting.name, greeting.version, context.peer()
+            )
+            yield welcome(clock.now_ms())
+            ingest = Ingest(self._engine, self._rating, greeting.name, held)
+            stream = Stream(ingest, requests, self._metrics, self._stay(held))
+            yield from stream.answers()
+            log.info("agent %s is done", greeting.name)
+
+    def _verify(
+        self, requests: Iterator[usage_pb2.VerifyRequest], context: Context
+    ) -> Iterator[usage_pb2.VerifyResponse]:
+        shown = shown_by(context)
+        self._admission.knock(shown)
+        comparison: Comparison | None = None
+        for request in requests:
+            if self.stopping.is_set():
+                raise Stopping
+            body = request.WhichOneof("body")
+            if body == "span":
+                comparison = self._comparison(request.span, shown)
+            elif comparison is None:
+                raise BatchInvalid("The first message of a comparison must be Span.")
+            elif body == "jobs":
+                told = read_told(request.jobs, MAX_RECORDS, clock.now_s())
+                verdicts = comparison.check(told)
+                self._metrics.checked(verdicts)
+                yield encode_checked(verdicts)
+            elif body == "span_end":
+                yield encode_compared(comparison.finish())
+                comparison = None
+            else:
+                raise BatchInvalid("In a comparison only records and its end may follow.")
+
+    def _comparison(self, message: usage_pb2.Span, shown: Shown) -> Comparison:
+        span = read_span(message)
+        with reading(self._engine) as conn:
+            held = self._admission.admit(conn, span.agent, (span.cluster,), shown)
+            if read_generation(conn) != self._rating.books.generation:
+                self._rating.refresh(conn)
+        return Comparison(self._engine, self._rating, held, span)
+
+    def _stay(self, held: Pass) -> Callable[[], None]:
+        """Return what an open stream asks now and then: whether it may stay."""
+
+        def check() -> None:
+            if self.stopping.is_set():
+                raise Stopping
+            try:
+                if self._admission.has_moved(held):
+                    with reading(self._engine) as conn:
+                        held.confirm(conn)
+            except DatabaseFailed as error:
+                log.debug("cannot look whether agent %s may stay: %s", held.agent, error)
+
+        return check
+
+    @contextmanager
+    def _answering(self, context: Context, free: threading.BoundedSemaphore) -> Iterator[None]:
+        """Take one of the places, and turn what goes wrong into the call's end."""
+        if not free.acquire(blocking=False):
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "This collector serves as many agents as it may: raise [server] max_streams.",
             )
         try:
-            with self._metrics.streams.track_inprogress():
-                yield from self._serve(request_iterator, context)
+            yield
+        except NotAdmitted as error:
+            log.warning("%s was refused: %s", context.peer(), error)
+            self._metrics.not_admitted()
+            context.abort(_DENIED if error.proved else _UNPROVED, str(error))
         except BatchInvalid as error:
             log.warning("%s: %s", context.peer(), error)
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -101,32 +207,7 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
                 grpc.StatusCode.UNAVAILABLE, "The collector is stopping; connect again later."
             )
         finally:
-            self._free.release()
-
-    def _serve(
-        self, requests: Iterator[usage_pb2.ReportRequest], context: Context
-    ) -> Iterator[usage_pb2.ReportResponse]:
-        greeting = read_greeting(next(requests, usage_pb2.ReportRequest()), clock.now_ms())
-        with transaction(self._engine) as conn:
-            agents.greet(conn, greeting, clock.now_s())
-        log.info("agent %s %s connected from %s", greeting.name, greeting.version, context.peer())
-        yield welcome()
-        ingest = Ingest(self._engine, self._rating, greeting.name)
-        yield from Stream(ingest, requests, self._metrics, self.stopping).answers()
-        log.info("agent %s is done", greeting.name)
-
-    def _admit(self, context: Context) -> None:
-        """Refuse who does not know the token; compared in constant time."""
-        if not self._token:
-            return
-        told = dict(context.invocation_metadata()).get("authorization", "")
-        given = told.encode() if isinstance(told, str) else told
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
-            log.warning("%s was refused: no valid token", context.peer())
-            context.abort(
-                grpc.StatusCode.UNAUTHENTICATED,
-                "This collector asks agents for a token: set token_file in the agent's settings.",
-            )
+            free.release()
 
 
 class Server:

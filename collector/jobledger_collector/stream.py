@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from jobledger_collector import clock
@@ -47,21 +47,25 @@ class Stream:
         ingest: Ingest,
         requests: Iterable[Any],
         metrics: Metrics,
-        stopping: threading.Event,
+        stay: Callable[[], None],
     ) -> None:
-        """Take over the requests that follow Hello."""
+        """Take over the requests that follow Hello.
+
+        ``stay`` is asked often whether the stream may go on: it raises Stopping
+        or NotAdmitted when it may not.
+        """
         self._ingest = ingest
         self._requests = requests
         self._metrics = metrics
-        self._stopping = stopping
+        self._stay = stay
         self._closed = threading.Event()
         self._items: queue.Queue[Item] = queue.Queue(READ_AHEAD_BATCHES)
 
     def answers(self) -> Iterator[Any]:
         """Yield an acknowledgement for each batch, after it is durable.
 
-        Raises BatchInvalid, DatabaseFailed, or Stopping once the batch in hand
-        is done.
+        Raises BatchInvalid, NotAdmitted, DatabaseFailed, or Stopping once the
+        batch in hand is done.
         """
         threading.Thread(target=self._read, name="read-ahead", daemon=True).start()
         try:
@@ -81,8 +85,7 @@ class Stream:
 
     def _next(self) -> Item:
         while True:
-            if self._stopping.is_set():
-                raise Stopping
+            self._stay()
             try:
                 return self._items.get(timeout=POLL_S)
             except queue.Empty:
@@ -96,6 +99,13 @@ class Stream:
             self._metrics.refused()
             raise
         self._metrics.applied(applied.verdicts, time.perf_counter() - started)
+        if applied.tree_dropped:
+            self._metrics.tree_dropped(applied.tree_dropped)
+            log.warning(
+                "agent %s told %d entries of account trees that it may not: they were passed over",
+                self._ingest.agent,
+                applied.tree_dropped,
+            )
         return encode_ack(applied.number, applied.verdicts, applied.refusals)
 
     def _note(self, health: Health) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from jobledger_collector.config import TlsSection
 from jobledger_collector.core.errors import ConfigInvalid
@@ -55,6 +57,36 @@ class Certificates:
             return tuple(Path(name).stat().st_mtime_ns for name in names if name)
         except OSError as error:
             raise ConfigInvalid(f"[tls] {error.filename}: {error.strerror}.") from error
+
+
+def peer_certificate(pem: bytes) -> tuple[frozenset[str], int]:
+    """Return the names in a certificate and when it expires (epoch seconds).
+
+    Names are its URIs (SPIFFE ids), DNS names and common name. The handshake has
+    verified it; one that cannot be read has no names and has expired.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = {str(name.value) for name in _common_names(certificate)}
+        found = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+        alternatives = found.value
+        if isinstance(alternatives, x509.SubjectAlternativeName):
+            names |= set(alternatives.get_values_for_type(x509.UniformResourceIdentifier))
+            names |= set(alternatives.get_values_for_type(x509.DNSName))
+    except x509.ExtensionNotFound:
+        pass
+    except ValueError:
+        return frozenset(), 1
+    return frozenset(filter(None, names)), expiry(certificate)
+
+
+def expiry(certificate: x509.Certificate) -> int:
+    """Return when a certificate expires, in epoch seconds."""
+    return int(certificate.not_valid_after_utc.timestamp())
+
+
+def _common_names(certificate: x509.Certificate) -> list[x509.NameAttribute[str | bytes]]:
+    return certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
 
 
 def _check_that_they_fit(section: TlsSection) -> None:

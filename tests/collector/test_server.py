@@ -14,11 +14,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from jobledger_collector.config import Address, ServerSection, TlsSection
+from jobledger_collector.core.enrolment import Listener, sha256_of
 from jobledger_collector.core.errors import CannotListen
 from jobledger_collector.metrics import Metrics
 from jobledger_collector.server import MAX_MESSAGE_BYTES, SERVICE, Ledger, Server
 from jobledger_collector.store import agents
 from jobledger_collector.store.engine import open_engine, reading
+from jobledger_collector.store.quarantined import iter_quarantine
 from jobledger_collector.store.runs import find_runs
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 from tests.factories import a_batch, a_job
@@ -35,7 +37,8 @@ class Served:
     def __init__(self, url: str, token: str = "", tls: TlsSection = TlsSection()) -> None:  # noqa: B008
         self.engine = open_engine(url)
         self.metrics = Metrics(self.engine)
-        self.ledger = Ledger(self.engine, self.metrics, token, max_streams=4)
+        listener = Listener(sha256_of(token) if token else "", open_to_all=True)
+        self.ledger = Ledger(self.engine, self.metrics, listener, max_streams=4)
         self.server = Server(self.ledger, ServerSection(max_streams=4), LOOPBACK, tls)
         self.server.start()
         self.target = str(self.server.address)
@@ -189,22 +192,40 @@ def test_a_stream_must_begin_with_hello(
     assert says in (caught.value.details() or "")
 
 
-def test_a_broken_batch_ends_the_stream_and_stores_nothing(serve: Serve, connect: Connect) -> None:
+def test_a_wrong_number_ends_the_stream_and_stores_nothing(serve: Serve, connect: Connect) -> None:
     served = serve()
-    broken = a_batch(a_job(2), number=2)
-    broken.jobs.uid.append(1)
-    for batch, says in [
-        (broken, "column uid has 2"),
-        (a_batch(a_job(2), number=5), "Batch 5 came where 2 was expected"),
-    ]:
-        agent = connect(served)
-        agent.hello()
-        agent.send(a_batch(a_job(1), number=1))
-        agent.say(usage_pb2.ReportRequest(batch=batch))
-        code, details = agent.failure()
-        assert code is grpc.StatusCode.INVALID_ARGUMENT
-        assert says in details
+    agent = connect(served)
+    agent.hello()
+    agent.send(a_batch(a_job(1), number=1))
+    agent.say(usage_pb2.ReportRequest(batch=a_batch(a_job(2), number=5)))
+    code, details = agent.failure()
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Batch 5 came where 2 was expected" in details
     assert (served.runs(1), served.runs(2)) == (1, 0)
+
+
+def test_a_batch_that_is_broken_inside_is_kept_aside_and_blocks_nobody(
+    database_url: str, serve: Serve, connect: Connect
+) -> None:
+    served = serve(database_url)
+    broken = a_batch(a_job(2), a_job(3), number=2)
+    broken.jobs.uid.append(1)
+    broken.unreadable.add(cluster="alpha", origin="f:3", reason="cut", raw=b"1|2", raw_size=3)
+    agent = connect(served)
+    for number in (1, 3):
+        if number == 1:
+            agent.hello()
+        assert list(agent.send(a_batch(a_job(number), number=number)).verdicts) == [NEW]
+        if number == 1:
+            ack = agent.send(broken)
+            assert list(ack.verdicts) == [QUARANTINED] * 3
+            assert "column uid has 3" in ack.refusals[0].reason
+    agent.done()
+    assert (served.runs(1), served.runs(2), served.runs(3)) == (1, 0, 1)
+    with reading(served.engine) as conn:
+        (kept,) = iter_quarantine(conn)
+    again = usage_pb2.Batch.FromString(kept.raw)
+    assert (list(again.jobs.job_id), kept.times) == ([2, 3], 1)
 
 
 def test_a_message_over_the_limit_is_refused(serve: Serve, connect: Connect) -> None:
@@ -283,7 +304,12 @@ def test_a_busy_port_is_one_sentence(serve: Serve, sqlite_url: str) -> None:
     metrics = Metrics(engine)
     taken = served.server.address
     with pytest.raises(CannotListen, match=f"Cannot listen on 127.0.0.1:{taken.port}"):
-        Server(Ledger(engine, metrics, ""), ServerSection(), taken, TlsSection())
+        Server(
+            Ledger(engine, metrics, Listener("", open_to_all=True)),
+            ServerSection(),
+            taken,
+            TlsSection(),
+        )
     with pytest.raises(CannotListen, match="for metrics"):
         metrics.serve(taken)
 

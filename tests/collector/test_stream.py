@@ -32,6 +32,11 @@ class Rig:
         self.ready = threading.Event()
         self.ready.set()
 
+    def stay(self) -> None:
+        """Say whether the stream may go on, as the server does."""
+        if self.stopping.is_set():
+            raise Stopping
+
     def answers(self, requests: Iterable[usage_pb2.ReportRequest]) -> list[usage_pb2.Ack]:
         """Run a stream to its end."""
         rig = self
@@ -44,7 +49,7 @@ class Rig:
 
         ingest = self.collector.ingest
         counted = Counted(ingest.engine, ingest.rating, ingest.agent)
-        stream = Stream(counted, requests, Metrics(ingest.engine), self.stopping)
+        stream = Stream(counted, requests, Metrics(ingest.engine), self.stay)
         return [answer.ack for answer in stream.answers()]
 
 

@@ -28,8 +28,10 @@ from jobledger_collector.core.record import (
     tres_text,
 )
 from jobledger_collector.core.reporter import Greeting, Health
+from jobledger_collector.core.tree import TreeEntry, TreeKind
 from jobledger_collector.wire import (
     MAX_BATCH_RECORDS,
+    MAX_BROKEN_BYTES,
     MAX_CLUSTERS,
     Decoded,
     Refusal,
@@ -150,19 +152,85 @@ def test_a_tres_set_outside_the_texts_is_that_rows_fault() -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_columns_of_unequal_length_refuse_the_batch(field: str) -> None:
-    jobs = columns_of([a_job(1), a_job(2)])
-    getattr(jobs, field).pop()
-    with pytest.raises(BatchInvalid, match=f"column {field} has 1"):
-        decode(usage_pb2.Batch(number=1, jobs=jobs), NOW_S)
+def test_columns_of_unequal_length_quarantine_the_batch_as_one(field: str) -> None:
+    batch = usage_pb2.Batch(number=7, jobs=columns_of([a_job(1), a_job(2)]))
+    batch.unreadable.add(cluster="alpha", origin="f:1", reason="cut", raw=b"1|2", raw_size=3)
+    getattr(batch.jobs, field).pop()
+    found = decode(batch, NOW_S)
+    assert len(found.entries) == 3
+    assert len(set(found.entries)) == 1
+    (kept,) = set(found.entries)
+    assert isinstance(kept, Quarantined)
+    assert f"column {field} has 1" in kept.reason
+    again = usage_pb2.Batch.FromString(kept.raw)
+    batch.ClearField("number")
+    assert again == batch, "the same batch is the same record under any number"
 
 
-def test_a_dictionary_without_its_empty_entry_refuses_the_batch() -> None:
+def test_a_dictionary_without_its_empty_entry_quarantines_the_batch() -> None:
     for spoil in ("texts", "tres_sets"):
         jobs = columns_of([a_job(1)])
         del getattr(jobs, spoil)[0]
-        with pytest.raises(BatchInvalid, match="empty first entry"):
-            decode(usage_pb2.Batch(number=1, jobs=jobs), NOW_S)
+        (kept,) = decode(usage_pb2.Batch(number=1, jobs=jobs), NOW_S).entries
+        assert isinstance(kept, Quarantined)
+        assert "empty first entry" in kept.reason
+
+
+def test_of_a_large_broken_batch_its_beginning_is_kept() -> None:
+    jobs = columns_of([a_job(1)])
+    jobs.texts.append("x" * (MAX_BROKEN_BYTES + 1))
+    jobs.uid.append(1)
+    (kept,) = decode(usage_pb2.Batch(jobs=jobs), NOW_S).entries
+    assert isinstance(kept, Quarantined)
+    assert len(kept.raw) == MAX_BROKEN_BYTES < kept.raw_size
+
+
+def test_a_broken_batch_that_claims_too_much_is_refused() -> None:
+    jobs = columns_of([a_job(1)])
+    jobs.rows = 2**32 - 1
+    with pytest.raises(BatchInvalid, match="4294967295 records; the limit is 2000"):
+        decode(usage_pb2.Batch(number=1, jobs=jobs), NOW_S)
+
+
+TREE: list[tuple[str, dict[str, Any], TreeEntry | None]] = [
+    (
+        "an account",
+        {"attributes": {"description": "d", "organization": "", "secret": "x"}},
+        TreeEntry("alpha", TreeKind.ACCOUNT, "physics", '{"description":"d"}', False, 900),
+    ),
+    ("no cluster", {"cluster": ""}, None),
+    ("a cluster that forges", {"cluster": "al\npha"}, None),
+    ("no name", {"name": ""}, None),
+    ("a name without end", {"name": "x" * 257}, None),
+    ("a kind of a newer agent", {"kind": 99}, None),
+    ("no kind", {"kind": 0}, None),
+    ("never seen", {"observed": 0}, None),
+    (
+        "seen tomorrow",
+        {"observed": NOW_S + 86_400, "gone": True},
+        TreeEntry("alpha", TreeKind.ACCOUNT, "physics", "{}", True, NOW_S),
+    ),
+    (
+        "a value without end, with NUL",
+        {"attributes": {"description": "\0" + "x" * 9_999}},
+        TreeEntry(
+            "alpha", TreeKind.ACCOUNT, "physics",
+            '{"description":"\N{REPLACEMENT CHARACTER}' + "x" * 4_095 + '"}', False, 900,
+        ),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "over", "wanted"), TREE)
+def test_an_entry_of_an_account_tree_is_bounded_or_passed_over(
+    what: str, over: dict[str, Any], wanted: TreeEntry | None
+) -> None:
+    usual = {"cluster": "alpha", "kind": 1, "name": "physics", "observed": 900}
+    batch = usage_pb2.Batch(number=1)
+    batch.tree.add(**{**usual, **over})
+    found = decode(batch, NOW_S)
+    assert list(found.tree) == ([wanted] if wanted else []), what
+    assert list(found.entries) == []
 
 
 def test_the_number_of_records_is_limited() -> None:
@@ -282,7 +350,8 @@ def test_an_acknowledgement_names_a_verdict_a_record() -> None:
 
 
 def test_welcome_tells_the_limits() -> None:
-    said = welcome().welcome
+    said = welcome(1_234).welcome
+    assert said.clock_ms == 1_234
     assert said.window_batches == 8
     assert said.max_batch_records == 2_000
     assert said.max_batch_bytes == 1024 * 1024

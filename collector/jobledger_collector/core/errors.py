@@ -7,6 +7,7 @@ The message says what happened, where, and what to do next::
     ├── ConfigInvalid             exit 3   the settings cannot be used
     ├── DatabaseFailed            exit 4   the database refused; will not pass by itself
     │   └── DatabaseUnavailable   exit 4   the database is away; the same call may pass later
+    ├── NotAdmitted               exit 1   an agent may not report, or not for what it says
     └── BatchInvalid              exit 5   a batch breaks the contract: a fault of the agent
 
 One bad *record* is no error: it is a ``Rejected``, and its neighbours go on.
@@ -39,6 +40,14 @@ class DatabaseFailed(CollectorError):
 
 class DatabaseUnavailable(DatabaseFailed):
     """The database did not answer or could not write now; nothing was stored."""
+
+
+class NotAdmitted(CollectorError):
+    """An agent may not report; ``proved`` is whether at least who it is was proved."""
+
+    def __init__(self, sentence: str, *, proved: bool) -> None:
+        super().__init__(sentence)
+        self.proved = proved
 
 
 class BatchInvalid(CollectorError):

@@ -16,9 +16,14 @@ class Greeting(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What an agent says of itself while it runs; see Status in ``usage.proto``."""
+    """What an agent says of itself while it runs; see Status in ``usage.proto``.
+
+    ``dbd_queue`` are messages that slurmctld holds for slurmdbd, -1 unknown.
+    """
 
     spool_records: int
     complete_through: int
     clock_skew_ms: int
     source_error: str
+    held_records: int = 0
+    dbd_queue: int = -1

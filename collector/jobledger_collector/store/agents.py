@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from jobledger_collector.core.reporter import Greeting, Health
 from jobledger_collector.store.engine import is_sqlite
-from jobledger_collector.store.schema import agents
+from jobledger_collector.store.schema_agents import agents
 
 COUNTERS = ("records_new", "records_known", "records_revised", "records_quarantined")
 

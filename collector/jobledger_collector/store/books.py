@@ -26,6 +26,11 @@ def load_books(conn: Connection) -> BooksInForce:
     return BooksInForce(generation, load_book(conn), load_account_book(conn))
 
 
+def read_generation(conn: Connection) -> int:
+    """Return the books' generation as it is; it may change at once. 0 before the first card."""
+    return read_books(conn).generation
+
+
 def hold_generation(conn: Connection) -> int:
     """Return the books' generation and keep it from changing until the transaction ends.
 

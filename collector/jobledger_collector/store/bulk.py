@@ -50,6 +50,14 @@ class Bulk(Protocol):
     def find_runs(self, conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
         """Return the rows of the runs that are known, in RUN_COLUMNS, locked until the end."""
 
+    def find_marks(
+        self, conn: Connection, keys: Iterable[RunKey]
+    ) -> dict[RunKey, tuple[str, bool]]:
+        """Return the digest of known runs, and whether that is all of their history."""
+
+    def look_at_runs(self, conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
+        """Return the rows of the runs that are known, in RUN_COLUMNS, locking none."""
+
     def find_standing(self, conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
         """Return the standing charges of runs: CHARGE_COLUMNS and the invoice, locked."""
 

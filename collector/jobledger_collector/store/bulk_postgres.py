@@ -92,6 +92,13 @@ _FIND_SEEN: Final = (
 _FIND_RUNS: Final = (
     f"{_BY_INDEX}SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}{_LOCKED}"
 )
+_FIND_MARKS: Final = (
+    f"{_BY_INDEX}SELECT {_quoted((*KEY_COLUMNS, 'digest'), 't')}, t.carried = ''"
+    f"{_OF_KEYS.format(table='job_runs')}"
+)
+_LOOK_AT_RUNS: Final = (
+    f"{_BY_INDEX}SELECT {_quoted(RUN_COLUMNS, 't')}{_OF_KEYS.format(table='job_runs')}"
+)
 _FIND_STANDING: Final = (
     f"{_BY_INDEX}SELECT {_quoted((*CHARGE_COLUMNS, 'invoice_id'), 't')}"
     f"{_OF_KEYS.format(table='charges')} WHERE t.superseded_by = 0{_LOCKED}"
@@ -156,6 +163,16 @@ def find_seen(conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, tuple[st
 def find_runs(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
     """Return the rows of the runs that are known, in RUN_COLUMNS, locked."""
     return _find(conn, _FIND_RUNS, keys)
+
+
+def find_marks(conn: Connection, keys: Iterable[RunKey]) -> dict[RunKey, tuple[str, bool]]:
+    """Return the digest of the runs that are known, and whether that is all of their history."""
+    return {RunKey(*row[:3]): (row[3], bool(row[4])) for row in _find(conn, _FIND_MARKS, keys)}
+
+
+def look_at_runs(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:
+    """Return the rows of the runs that are known, in RUN_COLUMNS, locking none."""
+    return _find(conn, _LOOK_AT_RUNS, keys)
 
 
 def find_standing(conn: Connection, keys: Iterable[RunKey]) -> list[Sequence[Any]]:

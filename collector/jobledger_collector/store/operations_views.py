@@ -4,7 +4,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, LargeBinary, func, select
 
-from jobledger_collector.store.schema import agents, books, job_runs, quarantine
+from jobledger_collector.store.schema import books, job_runs, quarantine
+from jobledger_collector.store.schema_agents import agents
 
 __all__ = [
     "AgentRow", "QuarantinePage", "QuarantineRow", "ReasonCount",

@@ -1,7 +1,8 @@
 """The tables. Money and usage are integers; times are epoch seconds (BIGINT).
 
 Every unique key leads with the cluster or the billing account, so that the
-large tables can be partitioned or distributed without changing a query.
+large tables can be partitioned or distributed without changing a query. Those
+about agents are in ``schema_agents``.
 """
 
 from sqlalchemy import (
@@ -12,25 +13,20 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-    }
-)
+from jobledger_collector.store import schema_agents
+from jobledger_collector.store.schema_base import Id, metadata
 
-# SQLite only auto-numbers a column of exactly INTEGER PRIMARY KEY.
-Id = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "account_map", "billing_accounts", "books", "charges", "document_series", "invoice_lines",
+    "invoices", "job_runs", "login_failures", "metadata", "people", "prices", "quarantine",
+    "rate_cards", "run_revisions", "schema_agents", "sessions",
+]  # fmt: skip
 
 
 def _int(name: str, default: str = "0") -> Column[int]:
@@ -187,25 +183,6 @@ quarantine = Table(
     Column("last_seen", BigInteger, nullable=False),
     Column("times", Integer, nullable=False, server_default="1"),
     UniqueConstraint("cluster", "raw_sha256", "reason"),
-)
-
-# Who reports, and how far each has come.
-agents = Table(
-    "agents",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("version", Text, nullable=False),
-    Column("clusters", Text, nullable=False),  # comma-separated
-    Column("first_seen", BigInteger, nullable=False),
-    Column("last_seen", BigInteger, nullable=False),
-    Column("clock_skew_ms", BigInteger, nullable=False, server_default="0"),
-    Column("spool_records", BigInteger, nullable=False, server_default="0"),
-    Column("complete_through", BigInteger, nullable=False, server_default="0"),
-    Column("source_error", Text, nullable=False, server_default=""),
-    Column("records_new", BigInteger, nullable=False, server_default="0"),
-    Column("records_known", BigInteger, nullable=False, server_default="0"),
-    Column("records_revised", BigInteger, nullable=False, server_default="0"),
-    Column("records_quarantined", BigInteger, nullable=False, server_default="0"),
 )
 
 # Rate cards, whole, as they were loaded: (card, version) never changes.
