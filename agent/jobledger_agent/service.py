@@ -19,6 +19,7 @@ from jobledger_agent.health import Health, HealthReport
 from jobledger_agent.kick import Kicks
 from jobledger_agent.link import Identity, Link
 from jobledger_agent.notify import Notifier
+from jobledger_agent.replay import request_beside
 from jobledger_agent.sections import AgentConfig, LiveSection, PyslurmSection
 from jobledger_agent.source import SourceError
 from jobledger_agent.sources import Feed, clusters, feeds
@@ -104,20 +105,26 @@ class Worker(threading.Thread):
 class Service:
     """All parts of one agent, built from its settings. Raises AgentError."""
 
-    def __init__(self, config: AgentConfig, fed: Sequence[Feed] | None = None) -> None:
-        """``fed`` is read in place of the configured sources."""
+    def __init__(
+        self,
+        config: AgentConfig,
+        fed: Sequence[Feed] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """``fed`` is read in place of the configured sources, until ``stop`` is set."""
         credentials(config.collector)
         bearer_token(config.collector)
         self.config = config
         self.feeds = feeds(config) if fed is None else tuple(fed)
         self.health = Health()
         self.health.know(feed.name for feed in self.feeds)
-        self.stop = threading.Event()
+        self.stop = stop or threading.Event()
         self.kicks = Kicks(config.kick.file)
         self.spool = Spool(config.spool.path, config.spool.max_bytes)
         if self.spool.notice:
             log.error("%s", self.spool.notice)
-        identity = Identity(config.agent.name, VERSION, clusters(config))
+        self._clusters = clusters(config)
+        identity = Identity(config.agent.name, VERSION, self._clusters)
         self._live = tuple(feed.name for feed in self.feeds if feed.tells_lag)
         self._verifier = Verifier(config.collector, config.agent.name)
         self.link = Link(
@@ -226,6 +233,7 @@ class Service:
         while not self.stop.wait(WATCH_S * 5):
             for worker in work:
                 worker.check()
+            self._release_if_asked()
             now_ms = clock.monotonic_ms()
             if not self._is_stuck(work, now_ms) and now_ms >= ping_at_ms:
                 notifier.alive()
@@ -253,6 +261,20 @@ class Service:
             is_stuck = is_stuck or worker.is_stuck
         return is_stuck
 
+    def _release_if_asked(self) -> None:
+        """Offer held records again when ``jobledger-agent replay --held`` left its request."""
+        request = request_beside(self.spool.path)
+        if not request.exists():
+            return
+        try:
+            released = self.spool.release_held()
+        except SpoolFull as full:
+            log.warning("%s; held records are offered again later", full)
+            return
+        request.unlink(missing_ok=True)
+        log.info("%d records that were held are offered to the collector again", released)
+        self.link.wake()
+
     def _prune(self) -> None:
         try:
             self.spool.prune_recent()
@@ -274,7 +296,7 @@ class Service:
             if self.config.metrics.listen:
                 subject = metrics.Subject(
                     VERSION, self.config.agent.name, self._live, clock.now_s(),
-                    clusters(self.config), self.config.spool.max_bytes,
+                    self._clusters, self.config.spool.max_bytes,
                     self.config.collector, self.kicks,
                 )  # fmt: skip
                 families = metrics.AgentMetrics(subject, self.spool, self.health)
