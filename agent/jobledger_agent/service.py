@@ -120,7 +120,11 @@ class Service:
         self.health.know(feed.name for feed in self.feeds)
         self.stop = stop or threading.Event()
         self.kicks = Kicks(config.kick.file)
-        self.spool = Spool(config.spool.path, config.spool.max_bytes)
+        self.spool = Spool(
+            config.spool.path,
+            config.spool.max_bytes,
+            disk_reserve_bytes=config.spool.reserve_bytes,
+        )
         if self.spool.notice:
             log.error("%s", self.spool.notice)
         self._clusters = clusters(config)
