@@ -7,22 +7,27 @@ from dataclasses import dataclass, field
 import pytest
 
 from jobledger_agent.stream import (
+    ACK_MS_MAX,
     BACKOFF_FIRST_MS,
     BACKOFF_MAX_MS,
     SETTLED_MS,
     SILENCE_MS_MAX,
+    STREAM_MS_MAX,
     Acked,
     Broke,
     Close,
     Effect,
     Event,
     Fetch,
+    Finish,
     Forget,
     Found,
     Grew,
+    Hold,
     Limits,
     Open,
     Phase,
+    Renew,
     Send,
     Sender,
     SpoolRef,
@@ -210,6 +215,116 @@ def test_jitter_is_drawn_from_zero_to_the_ceiling() -> None:
 
     delays(Sender(LIMITS, draw), 3)
     assert asked == [360_000, 1000, 360_000, 2000, 360_000, 4000]  # a stream's age is drawn too
+
+
+# ------------------------------------------------------- a block that is refused
+
+REFUSED = Broke("Batch 2 lacks a column", is_refusal=True)
+
+
+def test_after_a_refusal_suspects_travel_alone_and_the_one_refused_alone_is_held() -> None:
+    sender = streaming(3)
+    assert sender.step(1, REFUSED) == (Close(REFUSED.reason, BACKOFF_FIRST_MS),)
+    assert sender.is_isolating
+    sender.step(2000, Tick())
+    assert sender.step(2000, WELCOME) == (Fetch(0, 1),)
+    assert sender.step(2000, Found((SpoolRef(1, 2),))) == (Send(1, 1),)
+    assert sender.step(2001, Acked(1, (NEW, NEW))) == (Forget(1), Fetch(1, 1))
+    assert sender.step(2001, Found((SpoolRef(2, 2),))) == (Send(2, 2),)
+    hold, close = sender.step(2002, REFUSED)
+    assert hold == Hold(2, REFUSED.reason)
+    assert isinstance(close, Close)
+    sender.step(9000, Tick())
+    assert sender.step(9000, WELCOME) == (Fetch(0, 1),)  # 3 is a suspect still
+    assert sender.step(9000, Found((SpoolRef(3, 2),))) == (Send(1, 3),)
+    assert sender.step(9001, Acked(1, (NEW, NEW))) == (Forget(3), Fetch(3, 1))
+    assert sender.step(9001, Found((SpoolRef(4, 2),))) == (Send(2, 4), Fetch(4, 7))
+    assert not sender.is_isolating
+
+
+def test_once_no_suspect_is_left_the_window_is_as_before() -> None:
+    sender = streaming(2)
+    sender.step(1, REFUSED)
+    sender.step(2000, Tick())
+    sender.step(2000, WELCOME)
+    assert sender.step(2000, Found(())) == ()
+    assert not sender.is_isolating
+    assert sender.step(2001, Grew()) == (Fetch(0, 8),)
+
+
+@pytest.mark.parametrize(
+    "event", [Broke("the wire was cut"), Acked(7, (NEW,)), Broke("died", is_refusal=False)]
+)
+def test_only_a_refusal_accuses_a_block(event: Event) -> None:
+    sender = streaming(3)
+    sender.step(1, event)
+    assert not sender.is_isolating
+
+
+def test_a_refused_hello_accuses_no_block() -> None:
+    sender = a_sender()
+    sender.step(0, Tick())
+    assert sender.step(1, REFUSED) == (Close(REFUSED.reason, BACKOFF_FIRST_MS),)
+    assert not sender.is_isolating
+    idle = streaming(0)
+    idle.step(1, REFUSED)
+    assert not idle.is_isolating
+
+
+# ---------------------------------------------------------------- the stream's age
+
+
+def aged(blocks: int) -> tuple[Sender, int]:
+    """Return a sender whose stream is old enough, with none or one in flight, and the time."""
+    sender = streaming(blocks)
+    now = STREAM_MS_MAX + STREAM_MS_MAX // 10  # the jitter of these tests is the whole of it
+    for number, at in enumerate(range(0, now, SILENCE_MS_MAX - 1), 1):
+        assert sender.step(at, Tick()) == ()
+        if blocks:
+            assert sender.step(at, Acked(number, (NEW, NEW))) == (Forget(number),)
+            assert sender.step(at, Grew()) == (Fetch(number, 8),)
+            sender.step(at, Found((SpoolRef(number + 1, 2),)))
+    return sender, now
+
+
+def test_an_old_stream_is_ended_in_order_and_another_opened_at_once() -> None:
+    sender, now = aged(0)
+    assert sender.step(now, Tick()) == (Finish("the stream is old enough"),)
+    assert sender.next_due_ms(now) == 0
+    assert sender.step(now, Tick()) == (Open(),)
+
+
+def test_an_old_stream_is_ended_between_batches_only() -> None:
+    sender, now = aged(1)
+    (number,) = sender._in_flight  # noqa: SLF001
+    assert sender.step(now, Tick()) == ()
+    assert sender.step(now, Grew()) == ()  # nothing new is begun
+    forget, finish = sender.step(now + 1, Acked(number, (NEW, NEW)))
+    assert isinstance(forget, Forget)
+    assert isinstance(finish, Finish)
+
+
+def test_new_credentials_replace_the_stream_between_batches() -> None:
+    sender = streaming(2)
+    assert sender.step(1, Renew("new certificate")) == ()
+    assert sender.step(2, Acked(1, (NEW, NEW))) == (Forget(1),)
+    assert sender.step(3, Acked(2, (NEW, NEW))) == (Forget(2), Finish("new certificate"))
+    assert streaming(0).step(1, Renew("new certificate")) == (Finish("new certificate"),)
+    waiting = a_sender()
+    assert waiting.step(0, Renew("new certificate")) == ()
+    assert waiting.step(0, Tick()) == (Open(),)
+
+
+def test_a_batch_that_is_passed_over_while_others_are_answered_ends_the_stream() -> None:
+    sender = streaming(8)
+    for number in range(2, 2 + ACK_MS_MAX // SILENCE_MS_MAX):
+        now = (number - 1) * (SILENCE_MS_MAX - 1)
+        sender.step(now, Acked(number, (NEW, NEW)))
+        sender.step(now, Found((SpoolRef(8 + number, 2),)))
+        assert sender.step(now, Tick()) == ()
+    (effect,) = sender.step(ACK_MS_MAX, Tick())
+    assert isinstance(effect, Close)
+    assert "240 s" in effect.reason
 
 
 # ------------------------------------------------------------------ simulation
