@@ -50,11 +50,15 @@ log = logging.getLogger(__name__)
 
 
 class Identity(NamedTuple):
-    """Who the agent says it is."""
+    """Who the agent says it is.
+
+    ``is_beside``: a command with a spool of its own, whose condition is not the agent's.
+    """
 
     agent: str
     version: str
     clusters: tuple[str, ...]
+    is_beside: bool = False
 
 
 class Link:
@@ -252,7 +256,8 @@ class Link:
             return
         self._status_due_ms = now_ms + STATUS_EVERY_MS
         # While a refused block is looked for, nothing but blocks may be what was refused.
-        if self._stream and not self._sender.is_isolating:
+        tells = not self._sender.is_isolating and not self._identity.is_beside
+        if self._stream and tells:
             with suppress(SpoolUnwell):  # the next Fetch says so
                 self._stream.send(wire.status(self._condition(), clock.now_ms()))
         self._tell_of_quarantine()

@@ -66,6 +66,11 @@ class AgentMetrics(Collector):
         now_s = clock.now_s()
         age_s = max(0, now_s - stats.oldest_s) if stats.oldest_s else 0
         yield _gauge("spool_records", "Records that wait for the collector.", stats.records)
+        yield _gauge(
+            "spool_held_records",
+            "Records that the collector refused as a block; they wait for a person.",
+            stats.held_records,
+        )
         yield _gauge("spool_bytes", "Bytes of records that wait.", stats.payload_bytes)
         yield _gauge("spool_oldest_age_seconds", "Age of the oldest that waits; 0: none.", age_s)
         if self._subject.live_sources:

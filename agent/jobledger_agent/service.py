@@ -128,7 +128,7 @@ class Service:
         if self.spool.notice:
             log.error("%s", self.spool.notice)
         self._clusters = clusters(config)
-        identity = Identity(config.agent.name, VERSION, self._clusters)
+        identity = Identity(config.agent.name, VERSION, self._clusters, is_beside=fed is not None)
         self._live = tuple(feed.name for feed in self.feeds if feed.tells_lag)
         self._verifier = Verifier(config.collector, config.agent.name)
         self.link = Link(
