@@ -245,7 +245,8 @@ class Spool:
                 f"the spool {self.path} holds {self._payload_bytes >> 20} MiB of records that wait "
                 "for the collector, as many as spool.max_bytes allows"
             )
-        if self._reserve_is_kept(payload_bytes) and self._file.log_bytes() <= spoolfile.WAL_BYTES_MAX:
+        log_is_short = self._file.log_bytes() <= spoolfile.WAL_BYTES_MAX
+        if log_is_short and self._reserve_is_kept(payload_bytes):
             return
         with self._reap_lock, self._write_lock:
             # What takes the room may be the log itself, of records that have long been sent.
