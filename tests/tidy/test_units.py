@@ -51,8 +51,14 @@ def settings(unit: Path) -> configparser.ConfigParser:
     return parser
 
 
-def test_there_is_one_unit_a_program() -> None:
+def program(unit: Path) -> str:
+    """The program of a unit; the agent has a second unit, for a timer."""
+    return unit.stem.removesuffix("-once")
+
+
+def test_there_is_one_unit_a_program_and_one_for_the_timer() -> None:
     assert [unit.stem for unit in UNITS] == [
+        "jobledger-agent-once",
         "jobledger-agent",
         "jobledger-collector",
         "jobledger-web",
@@ -89,29 +95,29 @@ def test_it_starts_a_program_that_the_package_installs(unit: Path) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     programs = PROGRAM.findall(unit.read_text())
     assert programs
-    assert set(programs) == {unit.stem}
-    assert unit.stem in project["scripts"]
+    assert set(programs) == {program(unit)}
+    assert program(unit) in project["scripts"]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
 def test_its_command_lines_are_understood(unit: Path) -> None:
-    lines = re.findall(
-        r"^ExecStart(?:Pre)?=(\S+) (\S+) (--\w+) \S+$", unit.read_text(), re.MULTILINE
-    )
+    lines = re.findall(r"^ExecStart(?:Pre)?=(\S+) (\S+) (.+)$", unit.read_text(), re.MULTILINE)
     assert lines
-    for path, command, option in lines:
-        program = Path(sys.executable).parent / Path(path).name
+    for path, command, rest in lines:
         done = subprocess.run(
-            [program, command, "--help"], capture_output=True, text=True, check=True
-        )
-        assert option in done.stdout
+            [Path(sys.executable).parent / Path(path).name, command, "--help"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        options = [word for word in rest.split() if word.startswith("-")]
+        assert "--config" in options
+        assert [option for option in options if option not in done.stdout] == []
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
 def test_its_user_and_group_are_made(unit: Path, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     subprocess.run(
-        ["systemd-sysusers", f"--root={tmp_path}", str(SYSTEMD / "jobledger.sysusers")],
+        ["systemd-sysusers", f"--root={tmp_path}", *map(str, SYSTEMD.glob("*.sysusers"))],
         check=True,
         capture_output=True,
     )
@@ -158,3 +164,77 @@ def test_a_unit_with_its_drop_in_is_understood_and_safe(drop_in: Path, tmp_path:
     (folder / drop_in.name).write_text(drop_in.read_text())
     assert complaints(copy) == ""
     assert exposure_is_small(copy)
+
+
+@pytest.mark.parametrize("name", ["agent", "collector", "web"])
+def test_all_drop_ins_of_a_unit_together_are_safe(name: str, tmp_path: Path) -> None:
+    copy = installed(SYSTEMD / f"jobledger-{name}.service", tmp_path)
+    folder = tmp_path / f"{copy.name}.d"
+    folder.mkdir()
+    for each in sorted((SYSTEMD / "drop-ins").glob(f"{name}-*.conf")):
+        (folder / each.name).write_text(each.read_text())
+    assert complaints(copy) == ""
+    assert exposure_is_small(copy)
+
+
+AGENT_UNITS = tuple(unit for unit in UNITS if program(unit) == "jobledger-agent")
+
+
+@pytest.mark.parametrize("unit", AGENT_UNITS, ids=lambda unit: str(unit.stem))
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("Nice", {"10"}),
+        ("IOSchedulingClass", {"idle"}),
+        ("CPUQuota", {"50%"}),
+        ("CPUWeight", {"20"}),
+        ("MemoryMax", {"512M"}),
+        ("TasksMax", {"64"}),
+        ("OOMScoreAdjust", {"500"}),
+        # The kernel ends a sacct whose answer is too large, and the agent goes on.
+        ("OOMPolicy", {"continue"}),
+    ],
+)
+def test_slurmctld_always_wins(unit: Path, key: str, values: set[str]) -> None:
+    assert set(re.findall(rf"^{key}=(.*)$", unit.read_text(), re.MULTILINE)) == values
+
+
+def test_daemon_and_timer_are_confined_alike() -> None:
+    daemon, once = (
+        unit.read_text().partition("# --- slurmctld always wins")[2].partition("[Install]")[0]
+        for unit in sorted(AGENT_UNITS, key=lambda unit: len(unit.stem))
+    )
+    assert daemon.strip() == once.strip() != ""
+
+
+def test_daemon_and_timer_exclude_each_other() -> None:
+    assert (
+        "\nConflicts=jobledger-agent.service\n"
+        in (SYSTEMD / "jobledger-agent-once.timer").read_text()
+    )
+
+
+def test_systemd_understands_the_timer(tmp_path: Path) -> None:
+    installed(SYSTEMD / "jobledger-agent-once.service", tmp_path)
+    timer = tmp_path / "jobledger-agent-once.timer"
+    timer.write_text((SYSTEMD / timer.name).read_text())
+    assert complaints(timer) == ""
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
+def test_what_is_not_there_keeps_no_unit_from_starting(unit: Path) -> None:
+    text = unit.read_text()
+    # Families of systems differ in where the environment lies: neither is a must.
+    for folder in ("default", "sysconfig"):
+        assert f"\nEnvironmentFile=-/etc/{folder}/{program(unit)}\n" in text
+    # A credential with a path that does not exist is an error; one without is looked for.
+    assert [
+        name for name in re.findall(r"^LoadCredential=(.*)$", text, re.MULTILINE) if "/" in name
+    ] == []
+    assert "\nRequires=" not in text
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.stem))
+def test_it_starts_only_where_it_is_configured(unit: Path) -> None:
+    (path,) = set(re.findall(r"--config (\S+)$", unit.read_text(), re.MULTILINE))
+    assert f"\nConditionPathExists={path}\n" in unit.read_text()
