@@ -253,7 +253,8 @@ class Spool:
             self._file.write_back()
             if self._file.log_bytes() > spoolfile.WAL_BYTES_MAX:
                 raise SpoolFull(f"another program keeps on reading the spool {self.path}: end it")
-        if not self._reserve_is_kept(payload_bytes):
+            idle_bytes = self._file.idle_bytes()
+        if not self._reserve_is_kept(payload_bytes - idle_bytes):
             raise SpoolFull(
                 f"less than {self._reserve_bytes >> 20} MiB are free on the disk of {self.path}"
             )

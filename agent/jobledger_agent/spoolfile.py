@@ -66,6 +66,14 @@ class SpoolFile(NamedTuple):
         """Empty the write-ahead log into the file, as far as nobody reads from it."""
         self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
+    def idle_bytes(self) -> int:
+        """Room inside the file that records left behind: what is appended goes there first."""
+        free, size = (
+            int(self.writer.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("freelist_count", "page_size")
+        )
+        return free * size
+
     def close(self) -> None:
         """Release the file; idempotent."""
         self.writer.close()
