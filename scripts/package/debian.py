@@ -39,7 +39,6 @@ def _copy(plan: Plan, source: Path, target: Path) -> None:
     shutil.copytree(source, target)
     (target / "lib").mkdir()
     shutil.move(target / "usr/lib/systemd", target / "lib/systemd")
-    shutil.rmtree(target / "lib/systemd/system-preset")
     for kind in ("sysusers", "tmpfiles"):
         shutil.rmtree(target / f"usr/lib/{kind}.d")
     program = target / "usr/bin" / NAME
