@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 SKEW_MS_MAX: Final = 2_000
 """Clocks that differ by more put runs into the wrong period."""
+STALE_RUNNING_MAX: Final = 5
+"""slurmctld counts what runs only now and then: so few may have ended since."""
 CERTIFICATE_WARN_S: Final = 14 * 86_400
 MUNGE_SOCKET_DEFAULT: Final = "/run/munge/munge.socket.2"
 _DAY_S: Final = 86_400
@@ -75,9 +77,10 @@ def open_set_check(cluster: str, running: int, opened: int) -> Check:
     if running > 0 and opened == 0:
         return Check(
             name,
-            Level.FAILED,
-            f"slurmctld runs {running} jobs and slurmdbd shows none: the agent's user may not see"
-            " them (PrivateData, AdminLevel), or slurmctld does not record them",
+            Level.FAILED if running > STALE_RUNNING_MAX else Level.WARNING,
+            f"slurmctld runs {running} jobs and slurmdbd shows none: if it still says so in five"
+            " minutes, mend it (its count can be as old): the agent's user may not see them"
+            " (PrivateData, AdminLevel), or slurmctld does not record them",
         )
     seen = "an unknown number" if running < 0 else str(running)
     return Check(name, Level.OK, f"{opened} in accounting, {seen} in slurmctld")

@@ -167,7 +167,7 @@ def test_messages_that_slurmctld_holds(queue: int, level: Level) -> None:
 
 @pytest.mark.parametrize(("running", "opened", "level"), [
     (0, 0, Level.OK), (5, 5, Level.OK), (5, 1, Level.OK), (-1, 0, Level.OK), (0, 3, Level.OK),
-    (1, 0, Level.FAILED),
+    (1, 0, Level.WARNING), (5, 0, Level.WARNING), (6, 0, Level.FAILED),
 ])  # fmt: skip
 def test_jobs_that_run_and_that_accounting_does_not_show(
     running: int, opened: int, level: Level
