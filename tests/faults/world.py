@@ -22,7 +22,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.truth import Sums
 from tests.system.programs import Running, free_port, start_collector
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 40.0
 LOOK_EVERY_S: Final = 0.02
 AGENT: Final = "jobledger_agent.cli"
 COLLECTOR: Final = "jobledger_collector.cli"
@@ -127,7 +127,7 @@ class World:
         """Run an agent over dumps to its end; it must say that all was delivered."""
         self.finishes(self.start_once(*dumps, **how))
 
-    def finishes(self, agent: Running, status: int = 0, patience_s: float = 120.0) -> None:
+    def finishes(self, agent: Running, status: int = 0, patience_s: float = PATIENCE_S) -> None:
         """Wait for the agent's end, which must be ``status``."""
         try:
             found = agent.process.wait(patience_s)
