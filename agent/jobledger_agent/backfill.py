@@ -6,112 +6,87 @@ the slice that it was in. What the collector knows already it recognises.
 """
 
 import json
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from jobledger_agent import clock
 from jobledger_agent.blocks import filled
 from jobledger_agent.health import HealthReport
-from jobledger_agent.past import DAY_S, Past, Wait, slices
+from jobledger_agent.moments import DAY_S
+from jobledger_agent.past import Past, Wait, slices
+from jobledger_agent.progress import Progress, counts
 from jobledger_agent.sections import AgentConfig, MetricsSection
 from jobledger_agent.service import Outcome, Service
 from jobledger_agent.source import Block
 from jobledger_agent.sources import Feed
-from jobledger_agent.spool import Spool, peek
-from jobledger_agent.spoolfile import SpoolError
+from jobledger_agent.spool import Spool
 
-PROGRESS_MS_TERMINAL: Final = 500
-PROGRESS_MS_LOG: Final = 10_000
 TIMEOUT_S: Final = 120
 """Without an acknowledgement for so long, while records wait, it gives up; a second run goes on."""
-
-
-class Span(NamedTuple):
-    """Ends from ``begin`` to ``end`` (epoch s, both included)."""
-
-    begin: int
-    end: int
 
 
 class Backfill:
     """The past of some clusters, oldest first: a ``source.Source`` with an end."""
 
-    def __init__(self, pasts: Sequence[Past], span: Span, wait: Wait) -> None:
-        """``wait`` waits for seconds and returns whether to stop."""
+    def __init__(self, pasts: Sequence[Past], span: tuple[int, int], wait: Wait) -> None:
+        """``span`` of Ends (epoch s, both included); ``wait`` says whether to stop."""
         self._pasts = pasts
-        self._span = span
+        self._begin, self._end = span
         self._wait = wait
         self.done_s = 0
         self.resumed_s = 0
 
     @property
     def name(self) -> str:
-        """Tells apart what is asked for, so that a position never meets another span."""
-        clusters = ",".join(past.cluster for past in self._pasts)
-        return f"backfill:{clusters}:{self._span.begin}-{self._span.end}"
+        """Name of the position in a spool that is this command's alone."""
+        return "backfill"
 
     @property
     def total_s(self) -> int:
         """Seconds of Ends to read, over all clusters."""
-        return len(self._pasts) * (self._span.end - self._span.begin + 1)
+        return len(self._pasts) * (self._end - self._begin + 1)
 
     def read(self, position: str) -> Iterator[Block]:
         """Yield what ended in the span and was not yet stored. Raises SourceError."""
-        reached = _reached(position)
+        reached = _reached(position, self._begin)
         self.resumed_s = self.done_s = sum(
-            max(0, reached.get(past.cluster, self._span.begin) - self._span.begin)
+            max(0, min(reached.get(past.cluster, 0), self._end + 1) - self._begin)
             for past in self._pasts
         )
         for past in self._pasts:
-            begin = max(self._span.begin, reached.get(past.cluster, 0))
-            for answer in slices(past, begin, self._span.end, self._wait):
-                still = Block((), _position(reached), 0)
+            begin = max(self._begin, reached.get(past.cluster, 0))
+            for answer in slices(past, begin, self._end, self._wait):
+                still = Block((), _position(reached, self._begin), 0)
                 yield from filled(answer.readings, still, lambda job: job)
                 reached[past.cluster] = answer.end + 1
-                yield still._replace(position=_position(reached))
+                yield still._replace(position=_position(reached, self._begin))
                 self.done_s += answer.end - answer.begin + 1
 
 
-class Progress:
-    """Tells a person, or now and then a log, how far a backfill is."""
+class Line:
+    """The line of progress: how far, how fast, how long still."""
 
-    def __init__(self, backfill: Backfill, *, quiet: bool) -> None:
+    def __init__(self, backfill: Backfill) -> None:
         self._backfill = backfill
-        self._quiet = quiet
-        self._redraws = sys.stderr.isatty()
-        self._started_ms = self._due_ms = clock.monotonic_ms()
+        self._started_ms = clock.monotonic_ms()
 
-    def __call__(self, report: HealthReport, waiting: int, *, last: bool = False) -> None:
-        """Take the state, as ``service.Tell``."""
-        now_ms = clock.monotonic_ms()
-        if self._quiet or not (last or now_ms >= self._due_ms):
-            return
-        self._due_ms = now_ms + (PROGRESS_MS_TERMINAL if self._redraws else PROGRESS_MS_LOG)
-        line = self.line(report, waiting, now_ms - self._started_ms)
-        sys.stderr.write(f"\r\x1b[K{line}" if self._redraws else f"{line}\n")
-        sys.stderr.write("\n" if self._redraws and last else "")
-        sys.stderr.flush()
-
-    def line(self, report: HealthReport, waiting: int, spent_ms: int) -> str:
-        """Return one line of progress after ``spent_ms``."""
+    def __call__(self, report: HealthReport, waiting: int) -> str:
+        """Return the line."""
+        spent_ms = clock.monotonic_ms() - self._started_ms
         done_s, total_s = self._backfill.done_s, self._backfill.total_s
         parts = [
-            f"day {done_s // DAY_S:,} of {-(-total_s // DAY_S):,}",
-            f"{report.read:,} records read, {report.acknowledged:,} acknowledged",
-            f"{waiting:,} wait",
+            f"{done_s // DAY_S:,} of {-(-total_s // DAY_S):,} days",
+            counts(report, waiting),
             f"{report.acknowledged * 1000 // max(1, spent_ms):,}/s",
         ]
         worked_s = done_s - self._backfill.resumed_s
         if worked_s and done_s < total_s:
             left_s = spent_ms * (total_s - done_s) // worked_s // 1000
             parts.append(f"about {_duration(left_s)} left")
-        if report.link_error:
-            parts.append("no collector")
         return "  ".join(parts)
 
 
@@ -121,27 +96,23 @@ def spool_beside(path: Path, purpose: str) -> Path:
 
 
 def send(
-    config: AgentConfig, pasts: Sequence[Past], span: Span, spool: Path, *, quiet: bool = False
+    config: AgentConfig,
+    pasts: Sequence[Past],
+    span: tuple[int, int],
+    spool: Path,
+    *,
+    quiet: bool = False,
 ) -> Outcome:
     """Send what ended in a span, from where the spool says that it stopped.
 
-    The spool is removed when everything was read and acknowledged. Raises AgentError.
+    Raises AgentError.
     """
     beside = replace(config, spool=replace(config.spool, path=spool), metrics=MetricsSection(""))
     stop = threading.Event()
     backfill = Backfill(pasts, span, stop.wait)
     feed = Feed(backfill.name, backfill, 1, is_live=False, tells_lag=False)
     with closing(Service(beside, (feed,), stop)) as service:
-        return service.once(TIMEOUT_S, Progress(backfill, quiet=quiet))
-
-
-def has_begun(spool: Path) -> bool:
-    """Whether a spool of an earlier, unfinished command is there."""
-    try:
-        peek(spool)
-    except SpoolError:
-        return False
-    return True
+        return service.once(TIMEOUT_S, Progress(Line(backfill), quiet=quiet))
 
 
 def forget(spool: Path) -> None:
@@ -151,34 +122,21 @@ def forget(spool: Path) -> None:
         spool.with_name(spool.name + suffix).unlink(missing_ok=True)
 
 
-def as_json(outcome: Outcome, span: Span) -> dict[str, object]:
-    """Return the outcome for a script."""
-    report = outcome.report
-    return {
-        "since": span.begin,
-        "until": span.end + 1,
-        "read": report.read,
-        "unreadable": report.unreadable,
-        "acknowledged": report.acknowledged,
-        "verdicts": dict(report.verdicts),
-        "undelivered": outcome.undelivered,
-        "complaints": dict(report.complaints),
-        "why": outcome.why,
-    }
-
-
 def _duration(seconds: int) -> str:
     hours, rest = divmod(seconds, 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
 
 
-def _position(reached: dict[str, int]) -> str:
-    return json.dumps(reached, sort_keys=True)
+def _position(reached: Mapping[str, int], begin: int) -> str:
+    return json.dumps({"since": begin, "reached": reached}, sort_keys=True)
 
 
-def _reached(position: str) -> dict[str, int]:
-    """Return the first End still to read, by cluster."""
+def _reached(position: str, begin: int) -> dict[str, int]:
+    """Return the first End still to read, by cluster; nothing of a span that began elsewhere."""
     try:
-        return {str(name): int(end) for name, end in json.loads(position or "{}").items()}
-    except (ValueError, TypeError, AttributeError):
+        stored = json.loads(position) if position else {}
+        if stored.get("since") != begin:
+            return {}
+        return {str(name): int(end) for name, end in stored["reached"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}

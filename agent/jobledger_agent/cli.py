@@ -1,10 +1,8 @@
-"""The ``jobledger-agent`` program: run, once, status, doctor, check-config."""
+"""The ``jobledger-agent`` program: the daemon, and what a person or a timer asks of it."""
 
 import argparse
-import dataclasses
 import gc
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -12,11 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from jobledger_agent import VERSION, clock, config, logs, sections
+from jobledger_agent import VERSION, clock, config, logs, moments, overrides, sections
 from jobledger_agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from jobledger_agent.health import HealthReport
     from jobledger_agent.service import Outcome
 
 DONE: Final = 0
@@ -26,9 +23,6 @@ INPUT: Final = 5
 TIMEOUT_S_DEFAULT: Final = 60
 GC_YOUNG_OBJECTS: Final = 10_000
 """Records hold no cycles: looking for them ten times as rarely saves a tenth of the CPU."""
-PROGRESS_MS_TERMINAL: Final = 200
-PROGRESS_MS_LOG: Final = 5_000
-VERDICTS: Final = ("new", "known", "revised", "quarantined")
 
 EPILOG: Final = """\
 examples:
@@ -37,15 +31,16 @@ examples:
   jobledger-agent run
   jobledger-agent once --collector 127.0.0.1:7610 --input jobs.txt --input more.json.gz
   jobledger-agent once --collector 127.0.0.1:7610 --input jobs.txt,rename=alpha:alpha-2211
+  jobledger-agent backfill --since 2023-01-01 --until 2026-10-01
+  jobledger-agent verify --day 2026-10-01
+  jobledger-agent replay --since 2026-10-01 --until 2026-10-02
   jobledger-agent status --json
 
 exit codes:
   0 done   1 could not be done   2 bad usage   3 configuration   5 an input could not be read
-  (once, 5: everything that could be read was delivered)
+  (once, backfill, replay, 5: everything that could be read was delivered;
+  verify, 1: the collector does not have what Slurm says)
 """
-_INPUT_OPTION: Final = re.compile(
-    r"^(?P<rest>.+),(?P<key>rename|cluster|timezone)=(?P<value>[^,]*)$"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,19 +71,34 @@ def build_parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", "read the sources and deliver, until told to stop", _run)
     once = _command(commands, "once", "read the sources to their end, deliver, exit", _once)
     for command in (run, once):
-        _add_overrides(command)
+        overrides.add_arguments(command)
     once.add_argument(
         "--timeout", metavar="SECONDS", type=int, default=TIMEOUT_S_DEFAULT,
         help="give up after so long without an acknowledgement (default %(default)s)",
     )  # fmt: skip
-    once.add_argument("--quiet", action="store_true", help="no progress, only what is wrong")
+    backfill = _command(
+        commands, "backfill", "send what ended in a span of the past; may be stopped and goes on",
+        _backfill,
+    )  # fmt: skip
+    backfill.add_argument("--again", action="store_true", help="forget how far it came before")
+    replay = _command(commands, "replay", "send again what was sent or refused before", _replay)
+    replay.add_argument("--held", action="store_true",
+                        help="offer again the blocks that the collector refused")  # fmt: skip
+    verify = _command(
+        commands, "verify", "compare what Slurm says of the past with the collector", _verify
+    )
+    verify.add_argument("--day", metavar="DATE", type=_moment, help="one UTC day")
+    for command in (backfill, replay, verify):
+        _add_span(command)
+    for command in (once, backfill, replay):
+        command.add_argument("--quiet", action="store_true", help="no progress, only what is wrong")
     status = _command(
         commands, "status", "say what waits and how far the sources are read", _status
     )
     status.add_argument("--spool", metavar="PATH", type=Path, help="over spool.path")
     doctor = _command(commands, "doctor", "check everything that the agent needs", _doctor)
     check = _command(commands, "check-config", "say whether the settings are right", _check_config)
-    for command in (once, status, doctor, check):
+    for command in (once, backfill, replay, verify, status, doctor, check):
         command.add_argument("--json", action="store_true", help="answer for a script")
     return parser
 
@@ -111,66 +121,44 @@ def _command(
     return command
 
 
-def _add_overrides(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--name", help="over agent.name")
-    command.add_argument("--collector", metavar="HOST:PORT", help="over collector.address")
-    command.add_argument("--spool", metavar="PATH", type=Path, help="over spool.path")
-    command.add_argument("--metrics-listen", metavar="HOST:PORT", help="over metrics.listen")
-    command.add_argument(
-        "--input",
-        metavar="FILE[,rename=OLD:NEW][,cluster=NAME][,timezone=ZONE]",
-        action="append",
-        type=_input,
-        default=[],
-        help="read this dump in place of the configured sources; may be given several times",
+def _add_span(command: argparse.ArgumentParser) -> None:
+    options = (
+        ("--since", "TIME", _moment, "first end of a run: 2026-10-01 or 2026-10-01T12:00+07:00"),
+        ("--until", "TIME", _moment, "runs that ended before this (default: now)"),
     )
+    for name, metavar, kind, text in options:
+        command.add_argument(name, metavar=metavar, type=kind, help=text)
+    command.add_argument("--cluster", metavar="NAME", action="append", default=[],
+                         help="only this cluster; may be given several times")  # fmt: skip
 
 
-def _input(text: str) -> sections.FileSection:
-    """Read one --input; a comma in a file name is kept unless an option follows it."""
-    section = sections.FileSection(path=Path())
-    while found := _INPUT_OPTION.match(text):
-        text, key, value = found["rest"], found["key"], found["value"]
-        if key == "rename":
-            old, _, new = value.partition(":")
-            if not old or not new:
-                raise argparse.ArgumentTypeError(f"rename={value}: write rename=OLD:NEW")
-            section = dataclasses.replace(section, rename=((old, new), *section.rename))
-        elif key == "cluster":
-            section = dataclasses.replace(section, cluster=value)
-        else:
-            section = dataclasses.replace(section, timezone=value)
-    return dataclasses.replace(section, path=Path(text))
+def _moment(text: str) -> int:
+    try:
+        return moments.moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _settings(args: argparse.Namespace) -> sections.AgentConfig:
-    """Return the file's settings with the command line's over them."""
-    needs_file = args.config or not (args.input and args.collector)
-    settings = config.load(args.config) if needs_file else config.from_environment()
-    if args.name:
-        settings = _over(settings, "agent", name=args.name)
-    if args.collector:
-        settings = _over(settings, "collector", address=args.collector)
-    if args.spool:
-        settings = _over(settings, "spool", path=args.spool)
-    if args.metrics_listen is not None:
-        settings = _over(settings, "metrics", listen=args.metrics_listen)
-    if args.input:
-        settings = dataclasses.replace(settings, sources=tuple(args.input))
-    if not settings.sources:
-        raise config.ConfigError("there is no source: add a [[source]] or give --input FILE")
-    return config.checked(settings)
-
-
-def _over(settings: sections.AgentConfig, section: str, **values: object) -> sections.AgentConfig:
-    changed = dataclasses.replace(getattr(settings, section), **values)
-    return dataclasses.replace(settings, **{section: changed})
+def _span(args: argparse.Namespace) -> tuple[int, int]:
+    """Return the Ends that the options name, both included. Raises ConfigError."""
+    now_s = clock.now_s()
+    if getattr(args, "day", None) is not None:
+        if args.since is not None or args.until is not None:
+            raise config.ConfigError("give --day, or --since and --until")
+        begin = args.day - args.day % moments.DAY_S
+        return begin, min(begin + moments.DAY_S, now_s) - 1
+    if args.since is None:
+        raise config.ConfigError("--since is missing: write the first day, as 2026-10-01")
+    end = min(now_s, now_s if args.until is None else args.until) - 1
+    if args.since > end:
+        raise config.ConfigError("--since must be earlier than --until and than now")
+    return args.since, end
 
 
 def _run(args: argparse.Namespace) -> int:
     supervisor = config.supervisor()
     logs.start(journal=supervisor.journal)
-    settings = _settings(args)
+    settings = overrides.settings(args)
     from jobledger_agent.service import Service
 
     _collect_rarely()
@@ -180,23 +168,89 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _once(args: argparse.Namespace) -> int:
-    logs.start(journal=config.supervisor().journal, quiet=args.quiet or sys.stderr.isatty())
-    settings = _settings(args)
+    _log_quietly(args)
+    settings = overrides.settings(args)
     if args.metrics_listen is None:
-        settings = _over(settings, "metrics", listen="")
+        settings = overrides.over(settings, "metrics", listen="")
     with ExitStack() as stack:
         if args.input and not (args.spool or args.config):
             # What cannot be delivered is still in the inputs.
             directory = stack.enter_context(TemporaryDirectory(prefix="jobledger-agent-"))
-            settings = _over(settings, "spool", path=Path(directory, "spool.db"))
+            settings = overrides.over(settings, "spool", path=Path(directory, "spool.db"))
+        from jobledger_agent import progress
         from jobledger_agent.service import Service
 
         _collect_rarely()
         service = stack.enter_context(closing(Service(settings)))
-        outcome = service.once(args.timeout, _Progress(quiet=args.quiet))
+        tell = progress.Progress(progress.counts, quiet=args.quiet)
+        outcome = service.once(args.timeout, tell)
     if args.json:
-        print(json.dumps(_as_json(outcome)))
+        print(json.dumps(progress.as_json(outcome)))
     return _judge(outcome, settings)
+
+
+def _backfill(args: argparse.Namespace) -> int:
+    return _send_past(args, "backfill", again=args.again)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    if not args.held:
+        return _send_past(args, "replay", again=False)
+    if args.since is not None or args.until is not None:
+        raise config.ConfigError("give --held, or --since and --until")
+    settings = config.load(args.config)
+    from jobledger_agent import replay
+
+    records = replay.release(settings.spool.path, settings.spool.max_bytes)
+    if args.json:
+        print(json.dumps({"released": records}))
+    else:
+        print(f"{records:,} records that were held are offered to the collector again")
+    return DONE
+
+
+def _send_past(args: argparse.Namespace, purpose: str, *, again: bool) -> int:
+    _log_quietly(args)
+    settings = config.load(args.config)
+    begin, end = _span(args)
+    from jobledger_agent import backfill, past, progress
+
+    pasts = past.clusters_of(settings, args.cluster)
+    spool = backfill.spool_beside(settings.spool.path, purpose)
+    if again:
+        backfill.forget(spool)
+    _collect_rarely()
+    outcome = backfill.send(settings, pasts, (begin, end), spool, quiet=args.quiet)
+    if args.json:
+        span = {"since": begin, "until": end + 1}
+        print(json.dumps(span | progress.as_json(outcome)))
+    code = _judge(outcome, settings)
+    if code == DONE:
+        backfill.forget(spool)
+    return code
+
+
+def _verify(args: argparse.Namespace) -> int:
+    settings = config.load(args.config)
+    logs.start(journal=False, quiet=True)
+    span = _span(args)
+    from jobledger_agent import past, verify
+    from jobledger_agent.verifier import Verifier
+
+    def tell(result: verify.Verified) -> None:
+        print(json.dumps(verify.as_json(result)) if args.json else verify.as_text(result))
+
+    pasts = past.clusters_of(settings, args.cluster)
+    if not args.json:
+        print(verify.heading())
+    verifier = Verifier(settings.collector, settings.agent.name)
+    results = verify.verify(verifier, pasts, span, verify.sleep, tell)
+    return DONE if all(result.is_equal for result in results) else FAILED
+
+
+def _log_quietly(args: argparse.Namespace) -> None:
+    """Where progress is drawn, only what is wrong is logged."""
+    logs.start(journal=config.supervisor().journal, quiet=args.quiet or sys.stderr.isatty())
 
 
 def _collect_rarely() -> None:
@@ -216,44 +270,6 @@ def _judge(outcome: "Outcome", settings: sections.AgentConfig) -> int:
         again = "Nothing is lost: run the same command again"
         return _complain(f"{what}: {outcome.why}. {again}", FAILED)
     return INPUT if complaints else DONE
-
-
-def _as_json(outcome: "Outcome") -> dict[str, object]:
-    report = outcome.report
-    return {
-        "read": report.read,
-        "unreadable": report.unreadable,
-        "acknowledged": report.acknowledged,
-        "verdicts": dict(report.verdicts),
-        "undelivered": outcome.undelivered,
-        "complaints": dict(report.complaints),
-        "why": outcome.why,
-    }
-
-
-class _Progress:
-    """Tells a terminal at once, and a log every few seconds and at the end."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._redraws = sys.stderr.isatty()
-        self._due_ms = clock.monotonic_ms() + PROGRESS_MS_LOG
-        self._last = ""
-
-    def __call__(self, report: "HealthReport", waiting: int, *, last: bool = False) -> None:
-        now_ms = clock.monotonic_ms()
-        if self._quiet or not (last or self._redraws or now_ms >= self._due_ms):
-            return
-        self._due_ms = now_ms + PROGRESS_MS_LOG
-        counts = " ".join(f"{name} {report.verdicts.get(name, 0):,}" for name in VERDICTS)
-        line = f"read {report.read:,}  sent {report.acknowledged:,} ({counts})  waiting {waiting:,}"
-        if report.link_error:
-            line = f"{line}  no collector"
-        if line != self._last or last:
-            self._last = line
-            sys.stderr.write(f"\r\x1b[K{line}" if self._redraws else f"{line}\n")
-            sys.stderr.write("\n" if self._redraws and last else "")
-            sys.stderr.flush()
 
 
 def _status(args: argparse.Namespace) -> int:

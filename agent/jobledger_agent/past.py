@@ -1,6 +1,5 @@
 """Asking Slurm for a stretch of the past, in slices that it answers with ease."""
 
-import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple
@@ -14,7 +13,6 @@ from jobledger_agent.source import SourceError
 from jobledger_agent.sources import accountings
 from jobledger_agent.sweep import SLICE_MIN_S, Pace
 
-DAY_S: Final = 86_400
 QUEUE_WAIT_S: Final = 10
 """How often a long queue of slurmctld's is looked at again."""
 RETRY_S: Final = (2, 5, 10, 30, 60)
@@ -118,26 +116,3 @@ def _queue(past: Past) -> int:
         return past.accounting.controller(past.cluster).dbd_queue
     except SourceError:
         return UNKNOWN
-
-
-def moment(text: str) -> int:
-    """Read a date ("2026-10-01": its first second) or a time, UTC unless it says otherwise.
-
-    Returns epoch seconds; raises ValueError.
-    """
-    try:
-        when = dt.datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is no time: write 2026-10-01 or 2026-10-01T12:00+07:00"
-        ) from None
-    when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
-    epoch_s = int(when.timestamp())
-    if epoch_s < 0:
-        raise ValueError(f"{text!r} is before 1970")
-    return epoch_s
-
-
-def day_name(epoch_s: int) -> str:
-    """Return the UTC day of a time, as 2026-10-01."""
-    return dt.datetime.fromtimestamp(epoch_s, dt.UTC).date().isoformat()

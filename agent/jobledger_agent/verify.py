@@ -3,12 +3,14 @@
 Nothing is sent and nothing changes; the agent may run meanwhile.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
 from jobledger_agent.job import Reading, SlurmJob
-from jobledger_agent.past import DAY_S, Past, Wait, day_name, slices
+from jobledger_agent.moments import day_name, days
+from jobledger_agent.past import Past, Wait, slices
 from jobledger_agent.verifier import NOT_TOLD, Comparison, Verifier
 from jobledger_agent.wire import Compared
 
@@ -40,14 +42,6 @@ class Verified(NamedTuple):
         return not any(wrong) and found.told == found.stored
 
 
-def days(begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Cut a span (both ends included) at each midnight UTC."""
-    while begin <= end:
-        last = min(end, begin - begin % DAY_S + DAY_S - 1)
-        yield begin, last
-        begin = last + 1
-
-
 def verify(
     verifier: Verifier,
     pasts: Sequence[Past],
@@ -64,6 +58,12 @@ def verify(
             tell(result)
             results.append(result)
     return results
+
+
+def sleep(seconds: float) -> bool:
+    """Wait between attempts; a person stops it with an interrupt."""
+    time.sleep(seconds)
+    return False
 
 
 def heading() -> str:
