@@ -71,15 +71,19 @@ class Link:
         spool: Spool,
         health: Health,
         complete_through: Callable[[], int],
+        jitter_ms: Callable[[int], int] = lambda most: secrets.randbelow(most + 1),
     ) -> None:
-        """``complete_through`` gives what the Status message says of it (epoch s)."""
+        """``complete_through`` gives what the Status message says of it (epoch s).
+
+        ``jitter_ms(n)`` draws a whole number of milliseconds from 0 to n.
+        """
         self._collector = collector
         self._identity = identity
         self._spool = spool
         self._health = health
         self._complete_through = complete_through
         self._rotation = Rotation(collector)
-        self._sender = Sender(wire.BLOCK_LIMITS, lambda most: secrets.randbelow(most + 1))
+        self._sender = Sender(wire.BLOCK_LIMITS, jitter_ms)
         self._events: queue.SimpleQueue[tuple[Call | None, Event]] = queue.SimpleQueue()
         self._stream: Call | None = None
         self._fetched: dict[int, bytes] = {}
@@ -102,15 +106,29 @@ class Link:
         """Drive the Sender until ``stop``. Raises SpoolError, ConfigError."""
         try:
             while not self._is_over():
-                self.alive_at_ms = clock.monotonic_ms()
-                self._take([*self._next_events(), Tick()])
-                self._say_status()
+                self.turn(self.due_in_ms())
             self._status_due_ms = 0  # the last word the collector keeps must not be an old one
             self._say_status()
         finally:
             self._tell_of_quarantine()
             if self._stream:
                 self._stream.end()
+
+    def turn(self, wait_ms: int) -> None:
+        """Wait so long at most for something to happen, and act on all that did."""
+        self.alive_at_ms = clock.monotonic_ms()
+        self._take([*self._next_events(wait_ms), Tick()])
+        self._say_status()
+
+    def due_in_ms(self) -> int:
+        """How long nothing has to be done unless something happens, in milliseconds."""
+        now_ms = clock.monotonic_ms()
+        wait_ms = self._sender.next_due_ms(now_ms)
+        if self._sender.phase is Phase.STREAMING:
+            wait_ms = min(wait_ms, max(0, self._status_due_ms - now_ms))
+        if self._stop_by_ms is not None:
+            wait_ms = min(wait_ms, max(0, self._stop_by_ms - now_ms))
+        return wait_ms
 
     def _hear(self, call: Call, event: Event) -> None:
         self._events.put((call, event))
@@ -121,14 +139,8 @@ class Link:
         is_idle = self._sender.phase is not Phase.STREAMING or not self._sender.in_flight
         return is_idle or clock.monotonic_ms() >= self._stop_by_ms
 
-    def _next_events(self) -> list[Event]:
+    def _next_events(self, wait_ms: int) -> list[Event]:
         """Wait for an event, then take what else is there; an old stream's are dropped."""
-        now_ms = clock.monotonic_ms()
-        wait_ms = self._sender.next_due_ms(now_ms)
-        if self._sender.phase is Phase.STREAMING:
-            wait_ms = min(wait_ms, max(0, self._status_due_ms - now_ms))
-        if self._stop_by_ms is not None:
-            wait_ms = min(wait_ms, max(0, self._stop_by_ms - now_ms))
         events: list[Event] = []
         try:
             stream, event = self._events.get(timeout=wait_ms / 1000)
