@@ -1,11 +1,15 @@
 """Credentials of the link: certificates and token from files, plain text only to this machine."""
 
+import datetime as dt
+import hashlib
 import ipaddress
 from pathlib import Path
 from typing import Final
 
 import grpc
 
+from jobledger_agent import clock
+from jobledger_agent.certificates import expiries
 from jobledger_agent.config import TOKEN_VARIABLE, ConfigError, split_address
 from jobledger_agent.sections import CollectorSection
 
@@ -30,6 +34,7 @@ def credentials(collector: CollectorSection) -> grpc.ChannelCredentials | None:
             )
         return None
     _check_that_they_fit(collector)
+    _check_that_it_is_valid(collector, clock.now_s())
     return grpc.ssl_channel_credentials(
         root_certificates=_pem(collector.ca_file, "ca_file"),
         private_key=_pem(collector.key_file, "key_file"),
@@ -49,6 +54,28 @@ def bearer_token(collector: CollectorSection) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read collector.token_file: {error}") from error
     return _secret(text, str(collector.token_file))
+
+
+def fingerprint(collector: CollectorSection) -> str:
+    """Return what changes when any of the link's files does: their contents, hashed.
+
+    A file that cannot be read counts as empty, so that a rotation that is half
+    done is a change, and its end another one.
+    """
+    digest = hashlib.sha256()
+    for path in (
+        collector.ca_file, collector.cert_file, collector.key_file, collector.token_file,
+    ):  # fmt: skip
+        content = b""
+        if path is not None:
+            try:
+                with path.open("rb") as file:
+                    content = file.read(PEM_BYTES_MAX)
+            except OSError:
+                content = b""
+        digest.update(len(content).to_bytes(8))
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def is_loopback(address: str) -> bool:
@@ -86,6 +113,20 @@ def _check_that_they_fit(collector: CollectorSection) -> None:
             f"collector.cert_file {collector.cert_file} and key_file {collector.key_file} do not "
             "fit together: give the key, without a passphrase, that the certificate was made for"
         ) from error
+
+
+def _check_that_it_is_valid(collector: CollectorSection, now_s: int) -> None:
+    """Raise ConfigError when the agent's certificate has expired: a handshake would not say so.
+
+    An authority's file may hold an old one beside its successor; OpenSSL chooses.
+    """
+    ends_s = expiries(collector).get(collector.cert_file) if collector.cert_file else None
+    if ends_s is not None and ends_s <= now_s:
+        day = dt.datetime.fromtimestamp(ends_s, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise ConfigError(
+            f"the certificate in {collector.cert_file} expired on {day}: ask the collector's "
+            "operators for a new one (`jobledger agents rotate`) and run `jobledger-agent enroll`"
+        )
 
 
 def _secret(text: str, where: str) -> str:
