@@ -4,8 +4,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from jobledger_agent.canary import MAX_CANARIES, Canaries, canary_of, chosen
 from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, weight_bytes
-from jobledger_agent.runs import run_of
+from jobledger_agent.runs import Runs, run_of
 from jobledger_agent.source import MAX_BLOCK_BYTES, MAX_BLOCK_READINGS, Block
 
 HALF_TOLD_S: Final = 300
@@ -21,19 +22,37 @@ class Noted:
         self._now = now
         self.rows = 0
         self.suspects = 0
+        self.running = 0
         self.open = array("Q")
         self.ended = array("Q")
+        self.canaries: Canaries = ()
 
     def over(self, readings: Iterable[Reading]) -> Iterator[Reading]:
         """The readings as they are."""
         for reading in readings:
             self.rows += 1
             if isinstance(reading, SlurmJob):
-                (self.ended if reading.end else self.open).append(
-                    run_of(reading.job_id, reading.submit)
-                )
-                self.suspects += is_runaway_suspect(reading, self._now)
+                self._note(reading)
             yield reading
+
+    def _note(self, job: SlurmJob) -> None:
+        run = run_of(job.job_id, job.submit)
+        if not job.end:
+            self.open.append(run)
+            self.running += job.state == "RUNNING"
+            self.suspects += is_runaway_suspect(job, self._now)
+            return
+        self.ended.append(run)
+        # Most rows are older than the oldest of a full set: those cost one comparison.
+        full = len(self.canaries) == MAX_CANARIES
+        if not full or job.end > self.canaries[-1].end:
+            canary = canary_of(job)
+            self.canaries = chosen(self.canaries, (canary,) if canary else ())
+
+    @property
+    def found(self) -> Runs:
+        """All runs that passed by."""
+        return Runs((*self.open, *self.ended))
 
 
 def is_runaway_suspect(job: SlurmJob, now: int) -> bool:

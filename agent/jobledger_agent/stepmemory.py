@@ -25,7 +25,8 @@ class StepMemory:
     def __init__(self, settle_s: int) -> None:
         self._settle_s = settle_s
         self._known: OrderedDict[Key, StepUse] = OrderedDict()
-        self._wanted: dict[Key, int] = {}
+        self._wanted: dict[Key, tuple[int, int]] = {}
+        """Row (DBIndex) and End of the runs whose steps are to be asked for."""
 
     def complete(self, job: SlurmJob, now: int) -> SlurmJob:
         """The job with what its steps used; unknown until that has been asked.
@@ -38,19 +39,30 @@ class StepMemory:
             return job._replace(**use._asdict())
         settled = job.start and job.end and job.end <= now - self._settle_s
         if settled and len(self._wanted) < MAX_WANTED:
-            self._wanted[job[:3]] = job.sluid
+            self._wanted[job[:3]] = (job.sluid, job.end)
         return job
+
+    def known(self, job: SlurmJob) -> SlurmJob:
+        """The job with what its steps used if that is known; it is not asked for."""
+        use = self._known.get(job[:3])
+        return job if use is None else job._replace(**use._asdict())
 
     def wanted(self, cluster: str) -> list[int]:
         """Ids of the jobs whose steps are to be asked for."""
         return sorted({key[1] for key in self._wanted if key[0] == cluster})
+
+    def wanted_before(self, cluster: str, end: int) -> set[int]:
+        """Those of them that ended before ``end`` (epoch s): no window reads them again."""
+        return {
+            key[1] for key, (_, ended) in self._wanted.items() if key[0] == cluster and ended < end
+        }
 
     def learn(
         self, cluster: str, ids: Sequence[int], found: Mapping[tuple[int, int], StepUse]
     ) -> None:
         """Take the answer about the jobs ``ids``: those that it does not name have no steps."""
         asked = set(ids)
-        for key, row in list(self._wanted.items()):
+        for key, (row, _) in list(self._wanted.items()):
             if key[0] == cluster and key[1] in asked:
                 del self._wanted[key]
                 use = found.get((key[1], row)) or found.get((key[1], 0)) or NO_STEPS

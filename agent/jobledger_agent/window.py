@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from jobledger_agent.canary import Canaries, Canary
 from jobledger_agent.runs import NO_RUNS, Runs
 from jobledger_agent.sweep import Pace, Progress
+from jobledger_agent.tree import TreeMark
 
 SLACK_S = 60
 """How far the watermark stays behind the clock: slurmdbd may commit late."""
@@ -45,6 +47,10 @@ class Known(NamedTuple):
     again: tuple[Again, ...] = ()
     pace: Pace = Pace()
     sweep: Progress = Progress()
+    canaries: Canaries = ()
+    """Finished runs that must be found again; last found at ``canary_ok_at``."""
+    canary_ok_at: int = 0
+    tree: TreeMark = TreeMark()
 
 
 NOTHING_KNOWN = Known()
@@ -73,7 +79,14 @@ def _known(state: Mapping[str, Any]) -> Known:
         again=tuple(Again(int(at), int(begin)) for at, begin in state.get("again", ())),
         pace=Pace(*map(int, state.get("pace", ()))),
         sweep=Progress(*map(int, state.get("sweep", ()))),
+        canaries=tuple(Canary(*map(int, canary)) for canary in state.get("canaries", ())),
+        canary_ok_at=int(state.get("canary_ok_at", 0)),
+        tree=_tree_mark(*state.get("tree", (0, 0, ""))),
     )
+
+
+def _tree_mark(read_at: int, whole_at: int, told: str) -> TreeMark:
+    return TreeMark(int(read_at), int(whole_at), str(told))
 
 
 def write_position(known: Mapping[str, Known]) -> str:
@@ -102,27 +115,23 @@ def first_end(
     if not queue_is_empty:
         begin = max(begin, known.read_to - overlap_s)
     waiting = [again.begin for again in known.again if again.at <= now]
-    return max(1, min(begin, now - SLACK_S, *waiting))
+    return max(1, min(begin, now - min(overlap_s, lookback_s), *waiting))
 
 
-def reached(
-    known: Known, end: int, now: int, *, queue_is_empty: bool, commit_delay_s: int
-) -> Known:
-    """What is known after everything up to the End ``end`` has been read, asked at ``now``.
+def reached(known: Known, end: int, *, mark: int) -> Known:
+    """What is known after one span of a backlog has been read, up to the End ``end``.
 
-    The watermark stands still while slurmctld still holds messages for slurmdbd:
-    what they say will appear with an End in the past.
+    ``mark``: up to where that is all that will ever appear; 0 where messages wait
+    in slurmctld: what they say will appear with an End in the past.
     """
-    if not queue_is_empty:
-        return known._replace(read_to=max(known.read_to, end))
-    mark = min(end, now - SLACK_S - max(0, commit_delay_s))
     return known._replace(watermark=max(known.watermark, mark), read_to=max(known.read_to, end))
 
 
-def went_well(known: Known, now: int, *, overlap_s: int) -> Known:
-    """What is known after a cycle, begun at ``now``, in which every answer was valid.
+def went_well(known: Known, now: int, *, overlap_s: int, mark: int) -> Known:
+    """What is known after a cycle, begun at ``now`` with an empty queue, of valid answers only.
 
-    If it ended an outage, that outage is read again twice: slurmctld sends what it
+    The watermark moves to ``mark``, and comes back from the future of a clock that
+    was wrong. An outage that is over is read again twice: slurmctld sends what it
     kept in order, but a controller that took over may not have been asked yet.
     """
     waiting = [again for again in known.again if again.at > now]
@@ -132,7 +141,21 @@ def went_well(known: Known, now: int, *, overlap_s: int) -> Known:
     if len(waiting) > AGAIN_MAX:
         latest = max(again.at for again in waiting)
         waiting = [Again(latest, min(again.begin for again in waiting))]
-    return known._replace(read_at=now, again=tuple(waiting))
+    watermark = mark if known.watermark > now else max(known.watermark, mark)
+    return known._replace(watermark=watermark, read_to=now, read_at=now, again=tuple(waiting))
+
+
+def unproved(known: Known) -> Known:
+    """What is known when the canaries are not found: nothing read since they last were counts."""
+    if not known.canary_ok_at:
+        return known
+    since = known.canary_ok_at
+    return known._replace(
+        watermark=min(known.watermark, since - SLACK_S),
+        read_to=min(known.read_to, since),
+        read_at=min(known.read_at, since),
+        sweep=known.sweep._replace(begun=min(known.sweep.begun, since), next=0, until=0),
+    )
 
 
 def complete_through(known: Mapping[str, Known], clusters: Iterable[str]) -> int:

@@ -13,11 +13,13 @@ import pytest
 
 from jobledger_agent import window
 from jobledger_agent.answers import JOB_COLUMNS, NEWER_COLUMNS, STEP_COLUMNS
+from jobledger_agent.canary import Canary
 from jobledger_agent.cycle import Cycle, CycleSettings
 from jobledger_agent.job import UNKNOWN, SlurmJob, Unreadable
 from jobledger_agent.runs import Runs, run_of
 from jobledger_agent.sacct import sacct_cycle
 from jobledger_agent.source import Block, SourceError
+from jobledger_agent.sweep import Progress
 from jobledger_agent.window import Known
 from tests.agent.dumps import DATA, PLAIN, as_truth, truth
 
@@ -38,9 +40,28 @@ echo "$which $*" >> "$dir/calls"
 env | sort > "$dir/environment"
 [ -e "$dir/$which.err" ] && cat "$dir/$which.err" >&2
 [ -e "$dir/$which.sleep" ] && sleep "$(cat "$dir/$which.sleep")"
+[ "$which" = byid ] && [ ! -e "$dir/byid" ] && which=history
 [ -e "$dir/$which" ] && sed "s/|/$nonce/g" "$dir/$which"
 [ -e "$dir/$which.rc" ] && exit "$(cat "$dir/$which.rc")"
 exit 0
+"""
+
+
+SACCTMGR = r"""#!/bin/sh
+case "$*" in
+  *"show cluster "*) printf 'alpha
+beta
+';;
+  *"show account format=account") echo root;;
+  *"show account "*) echo "root|";;
+  *"show assoc "*) echo "1|root||0|||normal|";;
+  *"show user "*) echo "root|root|Administrator";;
+  *"show qos format=name,usagefactor,priority") echo "normal|1.000000|0";;
+  *"show qos "*) echo "normal|";;
+  *"show configuration") printf 'CommitDelay = No
+PurgeJobAfter = NONE
+';;
+esac
 """
 
 
@@ -70,7 +91,11 @@ class Lab:
 
     def answer(self, kind: str, *rows: Sequence[str]) -> None:
         """These rows, each ended by one more delimiter as ``-p`` does."""
-        self.write(kind, "".join("|".join(row) + "|\n" for row in rows))
+        text = "".join("|".join(row) + "|\n" for row in rows)
+        self.write(kind, text)
+        if kind == "ended":  # and whoever asks by id is told of them for ever
+            with (self.folder / "history").open("a", encoding="utf-8") as history:
+                history.write(text)
 
     def source(self, *clusters: str, timeout_s: int = 20, open_every_s: int = 300) -> Cycle:
         """A source that asks these programs."""
@@ -141,7 +166,15 @@ def test_a_cycle(lab: Lab) -> None:
     ]  # fmt: skip
     assert last.complete_through == NOW - window.SLACK_S
     assert marks(last) == {
-        "alpha": Known(NOW - 60, Runs([run_of(4, END - 60)]), NOW, read_to=NOW, read_at=NOW)
+        "alpha": Known(
+            NOW - 60,
+            Runs([run_of(4, END - 60)]),
+            NOW,
+            read_to=NOW,
+            read_at=NOW,
+            sweep=Progress(begun=NOW),
+            canaries=(Canary(END, run_of(3, END - 60), 12001),),
+        )
     }
 
 
@@ -200,7 +233,7 @@ def test_each_cycle_reads_the_overlap_again(lab: Lab) -> None:
     lab.now += 7200  # slurmdbd and agent were away for two hours
     lab.answer("ended", row())
     jobs, last = cycle(source, last.position)
-    assert [job.end for job in jobs] == [END]
+    assert {job.end for job in jobs} == {END}
     assert f"-S uts{NOW - 60 - 600} -E uts{NOW + 7200}" in lab.asked("ended")[-1]
 
 
@@ -327,7 +360,10 @@ def test_a_cluster_that_slurmdbd_does_not_know(lab: Lab) -> None:
     )
     with pytest.raises(SourceError, match="slurmdbd knows no cluster alpha, only beta"):
         cycle(lab.source())
-    lab.program("sacctmgr", "#!/bin/sh\nprintf 'alpha\\nbeta\\n'\n")
+    lab.program("sacctmgr", "#!/bin/sh\n[ \"$3\" = cluster ] && printf 'alpha\\nbeta\\n'; exit 0\n")
+    with pytest.raises(SourceError, match="sacctmgr shows no account root"):
+        cycle(lab.source())  # an account tree that is not shown is not an empty one
+    lab.program("sacctmgr", SACCTMGR)
     assert cycle(lab.source())[1].complete_through == NOW - 60
 
 
@@ -363,12 +399,13 @@ def test_a_run_that_vanished_is_asked_for_by_its_id(lab: Lab) -> None:
     jobs, last = cycle(source, last.position)
     assert [(job.job_id, job.state, job.end) for job in jobs] == [
         (9, "RUNNING", 0), (2, "CANCELLED", END),
+        (2, "CANCELLED", END),  # again, now that its steps are known
     ]  # fmt: skip
-    (asked,) = lab.asked("byid")
-    assert " -a -D -X -j 2 -n -p " in asked
+    assert all(" -a -D -X -j 2 -n -p " in asked for asked in lab.asked("byid"))
+    asked = len(lab.asked("byid"))
     assert marks(last)["alpha"].open == Runs([run_of(9, END - 60)])
     cycle(source, last.position)
-    assert lab.asked("byid") == [asked], "and only once"
+    assert len(lab.asked("byid")) == asked, "and not again"
 
 
 def test_a_run_that_ended_in_the_window_is_not_asked_for_again(lab: Lab) -> None:
@@ -481,7 +518,7 @@ def test_captured_rows_say_what_slurmdbd_says(lab: Lab, version: str) -> None:
     lab.answer("ended", *rows)
     source = sacct_cycle(["alpha"], CycleSettings(lookback_s=86_000), now=lambda: lab.now,
                          sacct=str(lab.folder / "sacct"), sdiag="", sacctmgr="")  # fmt: skip
-    jobs, _ = cycle(source)
+    jobs = list({(job.job_id, job.submit): job for job in cycle(source)[0]}.values())
     table = truth(version)
     assert len(jobs) == len(rows) > 280
     same = [job for job in jobs if table.get((job.job_id, job.submit)) == as_truth(job)]

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobledger_agent import window
+from jobledger_agent.canary import Canary
 from jobledger_agent.runs import Runs, job_id_of, run_of
 from jobledger_agent.sweep import Pace, Progress
+from jobledger_agent.tree import TreeMark
 from jobledger_agent.window import Again, Known
 
 NOW = 1_795_300_000
@@ -19,27 +21,26 @@ def first(known: Known, *, now: int = NOW, is_empty: bool = True) -> int:
     return window.first_end(known, now, overlap_s=600, lookback_s=31 * DAY, queue_is_empty=is_empty)
 
 
-def after(known: Known, end: int, *, is_empty: bool = True, commit_delay_s: int = 0) -> Known:
-    return window.reached(known, end, NOW, queue_is_empty=is_empty, commit_delay_s=commit_delay_s)
+def well(known: Known, now: int = NOW, overlap_s: int = 600) -> Known:
+    return window.went_well(known, now, overlap_s=overlap_s, mark=now - 60)
 
 
 def test_the_first_cycle_looks_back_and_each_later_one_overlaps() -> None:
     assert first(Known()) == NOW - 31 * DAY
     assert first(Known(NOW - 60)) == NOW - 660
     assert first(Known(NOW - 5 * DAY)) == NOW - 5 * DAY - 600
-    assert first(Known(NOW + 5000)) == NOW - 60, "a clock that was set back"
+    assert first(Known(NOW + 5000)) == NOW - 600, "a clock that was set back"
 
 
-def test_the_watermark_stays_behind_the_clock_and_what_slurmdbd_has_not_committed() -> None:
-    assert after(Known(), NOW).watermark == NOW - 60
-    assert after(Known(), NOW, commit_delay_s=5).watermark == NOW - 65
-    assert after(Known(), NOW, commit_delay_s=-1).watermark == NOW - 60, "not known"
-    assert after(Known(), NOW - DAY).watermark == NOW - DAY, "a slice of a backlog"
-    assert after(Known(NOW - 30), NOW).watermark == NOW - 30, "never back"
+def test_the_watermark_follows_the_mark_and_never_goes_back() -> None:
+    assert well(Known()).watermark == NOW - 60
+    assert well(Known(NOW - 30)).watermark == NOW - 30
+    assert well(Known(NOW + 30)).watermark == NOW - 60, "but from the future of a wrong clock"
+    assert window.reached(Known(NOW - DAY), NOW - 900, mark=NOW - 900).watermark == NOW - 900
 
 
 def test_while_slurmctld_holds_messages_only_the_newest_ends_are_read_again() -> None:
-    known = after(Known(NOW - DAY), NOW - 100, is_empty=False)
+    known = window.reached(Known(NOW - DAY), NOW - 100, mark=0)
     assert known.watermark == NOW - DAY
     assert first(known, is_empty=False) == NOW - 700
     assert first(known) == NOW - DAY - 600, "all of it once the queue is empty"
@@ -53,25 +54,24 @@ def test_an_outage_is_read_again_ten_minutes_and_an_hour_later(
 ) -> None:
     known = Known(NOW - DAY, read_at=NOW - silence_s)
     begin = min(NOW, NOW - silence_s) - 600
-    well = window.went_well(known, NOW, overlap_s=600)
-    assert well.read_at == NOW
-    assert well.again == ((Again(NOW + 600, begin), Again(NOW + 3600, begin)) if is_outage else ())
-    well = well._replace(watermark=NOW + 500)
+    known = well(known)
+    assert known.read_at == NOW
+    assert known.again == ((Again(NOW + 600, begin), Again(NOW + 3600, begin)) if is_outage else ())
+    known = known._replace(watermark=NOW + 500)
     if is_outage:
-        assert first(well, now=NOW + 599) == NOW - 100
-        assert first(well, now=NOW + 600) == min(begin, NOW - 100)
-        known = window.went_well(well, NOW + 600, overlap_s=1300)
-        assert known.again == (Again(NOW + 3600, begin),)
+        assert first(known, now=NOW + 599) == NOW - 100
+        assert first(known, now=NOW + 600) == begin
+        assert well(known, NOW + 600, overlap_s=1300).again == (Again(NOW + 3600, begin),)
 
 
 def test_the_first_cycle_of_all_ends_no_outage() -> None:
-    assert window.went_well(Known(), NOW, overlap_s=600).again == ()
+    assert well(Known()).again == ()
 
 
 def test_many_outages_are_merged_into_one_reading() -> None:
     known = Known(read_at=NOW)
     for number in range(1, 20):
-        known = window.went_well(known, NOW + 400 * number, overlap_s=600)
+        known = well(known, NOW + 400 * number)
         assert len(known.again) <= window.AGAIN_MAX
         assert min(again.begin for again in known.again) == NOW - 600 or number > 8
 
@@ -103,6 +103,8 @@ knowledge = st.builds(
     st.lists(st.builds(Again, times, times), max_size=8).map(tuple),
     st.builds(Pace, st.integers(900, DAY), st.integers(0, 3)),
     st.builds(Progress, times, times, times, times),
+    st.lists(st.builds(Canary, times, times, times), max_size=8).map(tuple), times,
+    st.builds(TreeMark, times, times, st.text()),
 )  # fmt: skip
 
 
