@@ -24,7 +24,10 @@ _EMPHASIS: Final = re.compile(r"`([^`]+)`")
 
 
 class Key(NamedTuple):
-    """One key of the settings: its section as written, its value there, what is said of it."""
+    """One key of the settings: its section as written, its value there, what is said of it.
+
+    Without a key, what is said of the section itself.
+    """
 
     section: str
     key: str
@@ -65,16 +68,19 @@ def settings_page(plan: Plan) -> str:
 def keys(example: Path = EXAMPLE) -> tuple[Key, ...]:
     """Read the example: every key, also those that it shows as a comment."""
     found: list[Key] = []
-    section, kind, words = "", "", list[str]()
+    section, words = "", list[str]()
     for line in (each.rstrip() for each in example.read_text().splitlines()):
         if match := _SECTION.match(line):
-            section, kind, words = match["name"], "", []
+            section = match["name"]
+            found.append(Key(section, "", "", " ".join(words)))
+            words = []
         elif match := _a_key(line):
             if section == "[[source]]" and match["key"] == "kind":
-                kind = tomllib.loads(match.string.removeprefix("# "))["kind"]
+                kind = tomllib.loads(line.removeprefix("# "))["kind"]
+                section = f'{section} of kind "{kind}"'
+                found[-1] = found[-1]._replace(section=section)
             else:
-                where = f'{section} of kind "{kind}"' if kind else section
-                found.append(Key(where, match["key"], match["value"], " ".join(words)))
+                found.append(Key(section, match["key"], match["value"], " ".join(words)))
             words = []
         elif line.startswith("#"):
             words.append(line.removeprefix("#").strip())
@@ -96,14 +102,15 @@ def _a_key(line: str) -> re.Match[str] | None:
 
 
 def _settings(found: Iterable[Key]) -> Iterator[str]:
-    section = ""
     for key in found:
-        if key.section != section:
-            section = key.section
-            yield f".SS {escaped(section)}"
-        yield ".TP"
-        yield rf"\fB{escaped(key.key)}\fR = {escaped(key.value)}"
-        yield prose(key.words) if key.words else "As above."
+        if key.key:
+            yield ".TP"
+            yield rf"\fB{escaped(key.key)}\fR = {escaped(key.value)}"
+            yield prose(key.words) if key.words else "As above."
+        else:
+            yield f".SS {escaped(key.section)}"
+            if key.words:
+                yield prose(key.words)
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
