@@ -11,10 +11,10 @@ from typing import BinaryIO, NamedTuple
 
 from jobledger_agent.bytestream import LongLine, Tail, lines
 from jobledger_agent.fold import Fold
-from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable
-from jobledger_agent.knots import Layout
-from jobledger_agent.parsable import Item, Lines
-from jobledger_agent.rows import Origin, RowReader, StepRow
+from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable, set_aside
+from jobledger_agent.knots import MAX_RECORD_CHARS
+from jobledger_agent.parsable import Item
+from jobledger_agent.rows import Origin, Row, RowReader, StepRow
 from jobledger_agent.source import SourceError
 
 JOB_COLUMNS = (
@@ -108,41 +108,95 @@ def _added(use: StepUse, step: StepRow) -> StepUse:
 
 
 def _items(answer: BinaryIO, question: Question) -> Iterator[list[Item]]:
-    origin = Origin(question.cluster, {}, UTC, question.observed)
-    layout = Layout((*question.columns, ""), question.nonce, quoted=False)
-    reader = RowReader(layout.names, origin)
-    # Nobody can have forged these: what is odd about them is for the collector to judge.
-    table = Lines(
-        layout,
-        reader,
-        origin=question.what,
-        cluster=question.cluster,
-        first=1,
-        cross_check=False,
-    )
+    reader = RowReader(question.columns, Origin(question.cluster, {}, UTC, question.observed))
+    for records in _records(answer, question):
+        yield _read(records, reader, question)
+
+
+def _records(answer: BinaryIO, question: Question) -> Iterator[list[Row]]:
+    """The fields of each record; it ends where the random delimiter says, not where a line does.
+
+    A name may hold newlines: wherever enforcement is off, a user writes any account.
+    """
+    nonce, wanted = question.nonce, len(question.columns)
+    waiting = _Waiting([], 0, 0)
     for block in lines(answer):
         if isinstance(block, LongLine):
             raise SourceError(f"{question.what} wrote a line of {block.size} bytes; try again")
         if isinstance(block, Tail):
-            if block.text:
+            if block.text or waiting.parts:
                 raise SourceError(f"the answer of {question.what} is cut off; it is asked again")
-            yield [_plain(item, question) for item in table.feed([], final=True)]
-        else:
-            yield [_plain(item, question) for item in table.feed(block)]
+            return
+        rows: list[Row] = [line.split(nonce) for line in block]
+        if not waiting.parts and all(len(row) == wanted + 1 and not row[-1] for row in rows):
+            yield [row[:-1] for row in rows]
+            continue
+        found: list[Row] = []
+        for line in block:
+            waiting = waiting.joined(line, nonce)
+            if waiting.delimiters >= wanted:
+                found.append(_closed(waiting, question))
+                waiting = _Waiting([], 0, 0)
+            elif waiting.chars > MAX_RECORD_CHARS:
+                raise _no_record(question, f"it is longer than {MAX_RECORD_CHARS} characters")
+        yield found
 
 
-def _plain(item: Item, question: Question) -> Item:
+class _Waiting(NamedTuple):
+    """Lines of a record whose end has not come, and what is in them."""
+
+    parts: list[str]
+    delimiters: int
+    chars: int
+
+    def joined(self, line: str, nonce: str) -> "_Waiting":
+        if not line and not self.parts:
+            return self
+        self.parts.append(line)
+        return _Waiting(self.parts, self.delimiters + line.count(nonce), self.chars + len(line) + 1)
+
+
+def _closed(waiting: _Waiting, question: Question) -> Row:
+    """The fields of a record all of whose delimiters are there. Raises SourceError."""
+    row = "\n".join(waiting.parts).split(question.nonce)
+    if row.pop() or len(row) != len(question.columns):
+        raise _no_record(question, f"{len(row)} fields instead of {len(question.columns)}")
+    return row
+
+
+def _no_record(question: Question, why: str) -> SourceError:
+    return SourceError(
+        f"the answer of {question.what} holds a line that is no record ({why});"
+        " nothing after it is taken, it is asked again"
+    )
+
+
+def _read(rows: Sequence[Row], reader: RowReader, question: Question) -> list[Item]:
+    """Each record by itself: one that cannot be read costs its neighbours nothing.
+
+    Nobody can have forged these: what is odd about them is for the collector to judge.
+    """
+    steps = [i for i, row in enumerate(rows) if reader.is_step(row)]
+    if not steps:
+        read: list[Item | None] = list(reader.jobs(rows, cross_check=False))
+    else:
+        read = [None] * len(rows)
+        jobs = sorted(set(range(len(rows))).difference(steps))
+        told = reader.jobs([rows[i] for i in jobs], cross_check=False)
+        for at, item in zip(jobs, told, strict=True):
+            read[at] = item
+        for at, step in zip(steps, reader.steps([rows[i] for i in steps]), strict=True):
+            read[at] = step
+    return [item or _aside(row, reader, question) for item, row in zip(read, rows, strict=True)]
+
+
+def _aside(row: Row, reader: RowReader, question: Question) -> Unreadable:
     """A record set aside without the random delimiter, which changes with each question."""
-    if not isinstance(item, Unreadable):
-        return item
-    nonce = question.nonce.encode()
-    if item.raw.count(nonce) != len(question.columns):
-        raise SourceError(
-            f"the answer of {question.what} holds a line that is no record ({item.reason});"
-            " nothing after it is taken, it is asked again"
-        )
-    raw = item.raw.replace(nonce, b"|")
-    return item._replace(origin=question.what, raw=raw, raw_size=len(raw))
+    if reader.is_step(row):
+        reason = "a step's row of which some figure cannot be read"
+    else:
+        reason = reader.fault(row, cross_check=False)
+    return set_aside(question.cluster, question.what, reason, "|".join((*row, "")))
 
 
 def _check(job: SlurmJob, question: Question) -> None:
