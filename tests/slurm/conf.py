@@ -17,8 +17,8 @@ CLUSTER = "lab"
 CPUS_PER_NODE = 8
 MEM_MIB_PER_NODE = 16_000
 GPUS_PER_NODE = 2
-FIRST_CGROUP_FREE_MAJOR = 23
-"""From Slurm 23 on the cgroup plugin can be turned off instead of left unused."""
+FIRST_CGROUP_FREE_MAJOR = 24
+"""From Slurm 24 on the cgroup plugin can be turned off instead of left unused."""
 
 
 class Node(NamedTuple):
