@@ -184,14 +184,16 @@ def test_each_run_arrives_when_it_starts_and_when_it_ends_and_never_again(
 
 
 def test_the_doctor_finds_a_live_source_well_and_ill(slurm: FakeSlurm, settings: Path) -> None:
-    def source() -> doctor.Check:
-        return next(c for c in doctor.findings(settings) if c.name == "source sacct:alpha")
+    def look() -> dict[str, doctor.Check]:
+        return {check.name: check for check in doctor.findings(settings)}
 
     slurm.ends(slurm.starts(1))
     slurm.tell()
-    assert source().told == "readable, 1 records at first"
+    canary = look()["canary of alpha"]
+    assert canary.told == "job 1, which has ended, is found again by its id"
     slurm.tell(error="sacct: error: cannot reach slurmdbd")
-    assert not source().is_well
-    assert "cannot reach slurmdbd" in source().told
+    ill = look()["sacct:alpha"]
+    assert not ill.is_well
+    assert "cannot reach slurmdbd" in ill.told
     slurm.sacct.unlink()
-    assert not source().is_well
+    assert not look()[str(slurm.sacct)].is_well
