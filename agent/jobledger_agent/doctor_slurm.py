@@ -45,7 +45,10 @@ def checks(section: SacctSection, config: AgentConfig) -> Iterator[Check]:
     user = agents_user(config.spool.path)
     yield _user(user)
     conf = _conf_text(section.slurm_conf)
-    yield conf if isinstance(conf, Check) else _conf_is_read(section.slurm_conf)
+    if isinstance(conf, Check):  # Slurm's programs would look for it for a minute each
+        yield conf
+        return
+    yield Check("slurm.conf", Level.OK, f"{section.slurm_conf} can be read")
     if not programs[0].is_well:
         return
     run = Runner(
@@ -53,7 +56,7 @@ def checks(section: SacctSection, config: AgentConfig) -> Iterator[Check]:
         min(section.timeout_s, ASK_S_MAX),
         lock_path(config.spool.path),
     )
-    yield from _slurm(section, config, run, user, conf if isinstance(conf, str) else "")
+    yield from _slurm(section, config, run, user, conf)
 
 
 def agents_user(spool: Path) -> str:
@@ -209,10 +212,6 @@ def _conf_text(path: Path) -> str | Check:
             f"{path} cannot be read ({error.strerror}): correct slurm_conf in [[source]] (a"
             " configless host has it in /run/slurm/conf) and let the agent's user read it",
         )
-
-
-def _conf_is_read(path: Path) -> Check:
-    return Check("slurm.conf", Level.OK, f"{path} can be read")
 
 
 def _munge(path: str) -> Check:

@@ -117,6 +117,8 @@ def settings(tmp_path: Path, slurm: FakeSlurm, notebook: Notebook) -> Iterator[P
         sacct = "{slurm.sacct}"
         sdiag = "/nonexistent/sdiag"
         sacctmgr = "/nonexistent/sacctmgr"
+        scontrol = "/nonexistent/scontrol"
+        slurm_conf = "{slurm.sacct}"
         poll_interval_s = 1
         lookback_s = 3600
         """
