@@ -89,6 +89,17 @@ class OneCluster:
         yield from self._tree(now)
         yield from self._sweep(now, queue)
 
+    def glance(self, state: Known, block: Callable[[Known], Block]) -> Iterator[Block]:
+        """Ask only for what ended, as soon as slurmctld says that a job did."""
+        self._state, self._block = state, block
+        self._ask_controller()
+        if self.facts.paused:
+            return
+        doubt = yield from self._ended(self._now(), may_move=False)
+        yield self._moved(self._state)
+        if doubt:
+            raise SourceError(doubt)
+
     def ask_steps(self) -> Iterator[Block]:
         """Ask what the steps used. A failure leaves that unknown and is no complaint."""
         late = self._steps.wanted_before(self.name, self._now() - self._settings.reach_s)
@@ -168,7 +179,7 @@ class OneCluster:
                 continue
             rows += noted.rows
             canaries = canary.chosen(self._state.canaries, noted.canaries)
-            self._state = self._state._replace(canaries=canaries)
+            self._state = window.with_canaries(self._state, canaries, first, now)
             if end < now:
                 mark = min(end, self._mark(now)) if may_move else 0
                 yield self._moved(window.reached(self._state, end, mark=mark))
@@ -308,6 +319,7 @@ class OneCluster:
         self._sweep_from = now + SWEEP_RETRY_S
         begin, end = sweep.next_slice(state.sweep, state.pace)
         told = Sweep(self.name, begin, end, is_last=False)
+        yield self._moved(self._state)._replace(sweep=told)
         if (yield from self._span((begin, end), told)) is not None:
             progress = sweep.after_slice(self._state.sweep, end)
             last = self._moved(self._state._replace(sweep=progress))

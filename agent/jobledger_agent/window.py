@@ -50,6 +50,8 @@ class Known(NamedTuple):
     canaries: Canaries = ()
     """Finished runs that must be found again; last found at ``canary_ok_at``."""
     canary_ok_at: int = 0
+    unproved_from: int = 0
+    """First End that was ever asked for, until a first canary is known."""
     tree: TreeMark = TreeMark()
 
 
@@ -81,6 +83,7 @@ def _known(state: Mapping[str, Any]) -> Known:
         sweep=Progress(*map(int, state.get("sweep", ()))),
         canaries=tuple(Canary(*map(int, canary)) for canary in state.get("canaries", ())),
         canary_ok_at=int(state.get("canary_ok_at", 0)),
+        unproved_from=int(state.get("unproved_from", 0)),
         tree=_tree_mark(*state.get("tree", (0, 0, ""))),
     )
 
@@ -156,6 +159,20 @@ def unproved(known: Known) -> Known:
         read_at=min(known.read_at, since),
         sweep=known.sweep._replace(begun=min(known.sweep.begun, since), next=0, until=0),
     )
+
+
+def with_canaries(known: Known, canaries: Canaries, first: int, now: int) -> Known:
+    """What is known with these canaries, after a reading from the End ``first`` on.
+
+    Until there is a first one no empty answer is proved; when it comes, all that
+    was asked for before is read again.
+    """
+    if not canaries:
+        return known._replace(unproved_from=known.unproved_from or first)
+    again = known.again
+    if known.unproved_from and not known.canaries:
+        again = (*again, Again(now + 1, known.unproved_from))
+    return known._replace(canaries=canaries, unproved_from=0, again=again)
 
 
 def complete_through(known: Mapping[str, Known], clusters: Iterable[str]) -> int:

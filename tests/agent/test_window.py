@@ -103,7 +103,7 @@ knowledge = st.builds(
     st.lists(st.builds(Again, times, times), max_size=8).map(tuple),
     st.builds(Pace, st.integers(900, DAY), st.integers(0, 3)),
     st.builds(Progress, times, times, times, times),
-    st.lists(st.builds(Canary, times, times, times), max_size=8).map(tuple), times,
+    st.lists(st.builds(Canary, times, times, times), max_size=8).map(tuple), times, times,
     st.builds(TreeMark, times, times, st.text()),
 )  # fmt: skip
 
