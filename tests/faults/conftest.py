@@ -1,18 +1,25 @@
 """Priced databases of both kinds, a world on each, and the count of processes killed."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from jobledger_collector.admin import cli as admin
 from jobledger_collector.store.engine import open_engine
 from tests.faults.truth import CARD
-from tests.faults.world import World
+from tests.faults.world import ADMIN, World
 from tests.postgres import TEMPLATE, PostgresServer
 
 PRICED = "jobledger_priced"
+
+
+def load_card(url: str) -> None:
+    """Load the rate card; in a process of its own, which leaves no connection behind."""
+    argv = (sys.executable, "-m", ADMIN, "--db", url, "rates", "load", str(CARD))
+    subprocess.run(argv, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +28,7 @@ def priced_sqlite(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("priced") / "priced.db"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
-    assert admin.main(["--db", url, "rates", "load", str(CARD)]) == 0
+    load_card(url)
     engine = open_engine(url)
     with engine.connect() as conn:  # or the copy would lack what is in the log
         conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -33,7 +40,7 @@ def priced_sqlite(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactor
 def priced_postgres(postgres_server: PostgresServer) -> str:
     """The name of a PostgreSQL database with the rate card loaded, to be copied."""
     url = postgres_server.create(template=TEMPLATE, name=PRICED)
-    assert admin.main(["--db", url, "rates", "load", str(CARD)]) == 0
+    load_card(url)
     return PRICED
 
 

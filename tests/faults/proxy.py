@@ -12,16 +12,18 @@ from typing import Self
 from tests.system.programs import free_port
 
 CHUNK_BYTES = 65_536
-HOLD_S = 0.01
+LOOK_EVERY_S = 0.01
+AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes a close a reset."""
 
 
 @dataclass
 class Weather:
-    """What the network does now; may be changed at any time.
+    """What the network does to the connections made under it; may be changed at any time.
 
-    ``cut_after`` draws for each new connection the number of bytes, both ways
-    together, after which it is cut. Swallowed bytes vanish while everything
-    looks open; held ones wait in the network until they are released.
+    ``cut_after`` draws for each connection the number of bytes, both ways together,
+    after which it is cut. Swallowed bytes vanish while everything looks open; held
+    ones wait in the network. ``keep_upstream``: the collector does not see a cut.
     """
 
     delay_s: float = 0.0
@@ -36,21 +38,21 @@ class Weather:
     is_partitioned: bool = False
 
 
+@dataclass(eq=False)
 class Connection:
-    """One agent's connection and its continuation to the collector."""
+    """One agent's connection and its continuation to the collector; ``left`` bytes may pass."""
 
-    def __init__(self, down: asyncio.StreamWriter, up: asyncio.StreamWriter, left: int) -> None:
-        """``left`` bytes pass before it is cut; -1 for no end."""
-        self.down, self.up, self.left = down, up, left
+    weather: Weather
+    down: asyncio.StreamWriter
+    up: asyncio.StreamWriter
+    left: int
 
-    def drop(self, *, reset: bool, keep_upstream: bool) -> None:
+    def drop(self) -> None:
         """Close it towards both sides, or towards the agent only."""
-        for writer in (self.down,) if keep_upstream else (self.down, self.up):
-            if reset:
-                linger = struct.pack("ii", 1, 0)
-                writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, linger
-                )
+        for writer in (self.down,) if self.weather.keep_upstream else (self.down, self.up):
+            if self.weather.reset:
+                there = writer.get_extra_info("socket")
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
                 writer.transport.abort()
             else:
                 writer.close()
@@ -63,7 +65,7 @@ class Proxy:
         """Listen on nothing yet."""
         self.port = free_port()
         self.weather = Weather()
-        self.bytes_up = self.bytes_down = self.accepted = self.cuts = 0
+        self.bytes_up = self.bytes_down = self.bytes_under_way = self.accepted = self.cuts = 0
         self._upstream_port = upstream_port
         self._open: set[Connection] = set()
         self._loop = asyncio.new_event_loop()
@@ -84,7 +86,7 @@ class Proxy:
         self._loop.close()
 
     def cut(self) -> None:
-        """Cut what is open now, in the manner of the weather."""
+        """Cut what is open now."""
         asyncio.run_coroutine_threadsafe(self._cut_all(), self._loop).result(10)
 
     async def _cut_all(self) -> None:
@@ -94,8 +96,7 @@ class Proxy:
     def _drop(self, connection: Connection) -> None:
         self.cuts += 1
         self._open.discard(connection)
-        weather = self.weather
-        connection.drop(reset=weather.reset, keep_upstream=weather.keep_upstream)
+        connection.drop()
 
     async def _end(self) -> None:
         self._server.close()
@@ -107,68 +108,59 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, down: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        while self.weather.is_partitioned:  # packets get lost: neither refused nor answered
-            await asyncio.sleep(HOLD_S)
+        weather = self.weather
+        while weather.is_partitioned:  # packets get lost: neither refused nor answered
+            await asyncio.sleep(LOOK_EVERY_S)
         try:
             answers, up = await asyncio.open_connection("127.0.0.1", self._upstream_port)
         except OSError:
             down.close()
             return
-        draw = self.weather.cut_after
-        connection = Connection(down, up, draw() if draw else -1)
+        left = weather.cut_after() if weather.cut_after else -1
+        connection = Connection(weather, down, up, left)
         self._open.add(connection)
-        with contextlib.suppress(OSError):
-            await asyncio.gather(
-                self._way(connection, reader, up, is_up=True),
-                self._way(connection, answers, down, is_up=False),
-            )
-        if connection in self._open and not self.weather.keep_upstream:
-            self._open.discard(connection)
-            connection.drop(reset=False, keep_upstream=False)
+        ways = (self._way(connection, reader, up), self._way(connection, answers, down))
+        await asyncio.gather(*ways, return_exceptions=True)
+        self._open.discard(connection)
+        for writer in (down, up):
+            writer.close()
 
     async def _way(
-        self,
-        connection: Connection,
-        source: asyncio.StreamReader,
-        sink: asyncio.StreamWriter,
-        *,
-        is_up: bool,
+        self, connection: Connection, source: asyncio.StreamReader, sink: asyncio.StreamWriter
     ) -> None:
-        """Pass bytes on in one direction until its source ends; bytes on the way keep order."""
+        """Pass bytes on in one direction until its source ends; they arrive in order."""
         travelling: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1_000)
-        arrive = asyncio.create_task(self._arrive(travelling, sink, is_up=is_up))
-        try:
-            while chunk := await source.read(self.weather.slice_bytes):
+        arrive = asyncio.create_task(self._arrive(connection, travelling, sink))
+        weather = connection.weather
+        with contextlib.suppress(OSError):
+            while chunk := await source.read(weather.slice_bytes):
                 if 0 <= connection.left <= len(chunk):
-                    await travelling.put((0.0, chunk[: connection.left]))
-                    await asyncio.sleep(HOLD_S)
+                    sink.write(chunk[: connection.left])
                     self._drop(connection)
-                    return
+                    break
                 connection.left -= len(chunk) if connection.left >= 0 else 0
-                await travelling.put((self._loop.time() + self.weather.delay_s, chunk))
-        finally:
-            await travelling.put((0.0, b""))
-            await arrive
-            if not (is_up and self.weather.keep_upstream):
-                sink.close()
+                self.bytes_under_way += len(chunk)
+                await travelling.put((self._loop.time() + weather.delay_s, chunk))
+        await travelling.put((0.0, b""))
+        await arrive
+        if sink.can_write_eof() and not (sink is connection.up and weather.keep_upstream):
+            sink.close()
 
     async def _arrive(
         self,
+        connection: Connection,
         travelling: asyncio.Queue[tuple[float, bytes]],
         sink: asyncio.StreamWriter,
-        *,
-        is_up: bool,
     ) -> None:
-        while True:
-            due_s, chunk = await travelling.get()
-            if not chunk:
-                return
-            weather = self.weather
+        weather, is_up = connection.weather, sink is connection.up
+        while (item := await travelling.get())[1]:
+            due_s, chunk = item
             await asyncio.sleep(max(0.0, due_s - self._loop.time()))
-            while self.weather.is_partitioned or (is_up and weather.hold_up):
-                await asyncio.sleep(HOLD_S)
+            while weather.is_partitioned or (is_up and weather.hold_up):
+                await asyncio.sleep(LOOK_EVERY_S)
             if weather.bytes_per_s:
                 await asyncio.sleep(len(chunk) / weather.bytes_per_s)
+            self.bytes_under_way -= len(chunk)
             if weather.swallow_up if is_up else weather.swallow_down:
                 continue
             self.bytes_up += len(chunk) if is_up else 0
