@@ -29,10 +29,24 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "database": ("url", "url_file"),
     "seller": tuple(field.name for field in dataclasses.fields(Seller)),
     "documents": tuple(field.name for field in dataclasses.fields(DocumentSettings)),
+    "agents": ("address", "ca_directory", "ca_file"),
 }
 INTEGER_KEYS: Final = frozenset({("documents", "due_days")})
 
 Settings = dict[str, dict[str, str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsSettings:
+    """Where agents call the collector, and whom they are to trust.
+
+    ``ca_directory`` is that of ``jobledger agents ca init``; ``ca_file`` is a
+    site's own authority, which goes before it.
+    """
+
+    address: str = "127.0.0.1:7610"
+    ca_directory: str = "/etc/jobledger/ca"
+    ca_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ class AdminConfig:
     database_url: str
     seller: Seller | None
     documents: DocumentSettings
+    agents: AgentsSettings = AgentsSettings()
 
 
 def load_config(path: Path | None, db: str | None, environ: Mapping[str, str]) -> AdminConfig:
@@ -59,6 +74,9 @@ def load_config(path: Path | None, db: str | None, environ: Mapping[str, str]) -
         database_url=db or _database_url(settings.get("database", {})),
         seller=_seller(settings.get("seller", {})),
         documents=_documents(settings.get("documents", {})),
+        agents=AgentsSettings(
+            **{key: str(value).strip() for key, value in settings.get("agents", {}).items()}
+        ),
     )
 
 

@@ -26,7 +26,10 @@ RAW_SHOWN_BYTES: Final = 8 * 1024
 
 
 class AgentRow(NamedTuple):
-    """One agent as it last reported. Times in epoch seconds, 0 unknown."""
+    """One agent as it last reported. Times in epoch seconds, 0 unknown.
+
+    ``dbd_queue`` are messages that slurmctld holds for slurmdbd, -1 unknown.
+    """
 
     name: str
     version: str
@@ -41,6 +44,8 @@ class AgentRow(NamedTuple):
     records_known: int
     records_revised: int
     records_quarantined: int
+    held_records: int = 0
+    dbd_queue: int = -1
 
 
 class ReasonCount(NamedTuple):
