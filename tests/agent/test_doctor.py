@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent import doctor
+from jobledger_agent import VERSION, doctor
 from jobledger_agent.preflight import Check, Level
 from jobledger_agent.spool import Spool
 from jobledger_proto.v1 import usage_pb2 as pb
@@ -64,8 +64,11 @@ def found(path: Path) -> dict[str, tuple[bool, str]]:
     return {name: (check.is_well, check.told) for name, check in checks_of(path).items()}
 
 
-def test_a_well_agent(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_well_agent(
+    tmp_path: Path, address: str, notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = settings(tmp_path, address)
+    notebook.welcome = pb.Welcome(version=VERSION, max_batch_records=2000, window_batches=8)
     assert doctor.examine(path, as_json=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line[:6] for line in lines} == {"ok    ", "skip  "}
@@ -170,7 +173,7 @@ def test_a_clock_that_is_wrong(
     """The collector's clock is ahead of ours by so much."""
     now_ms = time.time_ns() // 1_000_000
     notebook.welcome = pb.Welcome(
-        version="0.1.0", window_batches=8, max_batch_records=2000, max_batch_bytes=1 << 20,
+        version=VERSION, window_batches=8, max_batch_records=2000, max_batch_bytes=1 << 20,
         clock_ms=now_ms + ahead_ms,
     )  # fmt: skip
     checks = checks_of(settings(tmp_path, address))

@@ -23,7 +23,7 @@ from tests.agent.dumps import PLAIN, Outcome, read
 ROWS_MIN = 10_000
 """Hostile rows that this module must have seen at its end."""
 COLUMNS = (*JOB_COLUMNS, *NEWER_COLUMNS)
-ORDINARY = PLAIN | {
+ORDINARY = dict(PLAIN) | {
     "NNodes": "1", "NodeList": "n1", "ReservationId": "", "TimelimitRaw": "60", "Restarts": "0",
     "SLUID": "",
 }  # fmt: skip
