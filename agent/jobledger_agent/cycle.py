@@ -4,7 +4,7 @@ It works on any ``accounting.Accounting``. A question that fails moves nothing:
 the next cycle asks for the same again, from before it began to fail.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 from jobledger_agent import clock, window
 from jobledger_agent.accounting import Accounting
@@ -15,6 +15,9 @@ from jobledger_agent.stepmemory import StepMemory
 from jobledger_agent.window import NOTHING_KNOWN, Known
 
 __all__ = ["Cycle", "CycleSettings"]
+
+Ask = Callable[[OneCluster, Known, Callable[[Known], Block]], Iterator[Block]]
+"""A part of a cycle, of one cluster in this state; the last makes a state a block's position."""
 
 
 class Cycle:
@@ -42,6 +45,11 @@ class Cycle:
         """Unique among the agent's sources."""
         return self._accounting.name
 
+    @property
+    def accounting(self) -> Accounting:
+        """Who is asked."""
+        return self._accounting
+
     def facts(self) -> Mapping[str, SourceFacts]:
         """What was last learned about each cluster."""
         return {cluster.name: cluster.facts for cluster in self._clusters}
@@ -52,6 +60,17 @@ class Cycle:
         A cluster that cannot be read does not stop the others; its complaint is
         raised after their blocks. Steps come last: nothing waits for them.
         """
+        complaint = yield from self._each(position, OneCluster.read)
+        for cluster in self._clusters:
+            yield from cluster.ask_steps()
+        self._raise(complaint)
+
+    def glance(self, position: str) -> Iterator[Block]:
+        """Ask only for what ended (see ``source.Glancing``); nothing moves the watermark."""
+        self._raise((yield from self._each(position, OneCluster.glance)))
+
+    def _each(self, position: str, ask: Ask) -> Generator[Block, None, SourceError | None]:
+        """Ask every cluster; the first complaint."""
         known = window.read_position(position)
         complaint: SourceError | None = None
 
@@ -67,11 +86,12 @@ class Cycle:
         for cluster in self._clusters:
             state = known.get(cluster.name, NOTHING_KNOWN)
             try:
-                yield from cluster.read(state, block_of(cluster.name))
+                yield from ask(cluster, state, block_of(cluster.name))
             except SourceError as error:
                 complaint = complaint or error
-        for cluster in self._clusters:
-            yield from cluster.ask_steps()
+        return complaint
+
+    def _raise(self, complaint: SourceError | None) -> None:
         if complaint is not None:
             self._accounting.forget()
             raise complaint
