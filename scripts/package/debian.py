@@ -35,12 +35,10 @@ def build(plan: Plan) -> Path:
 
 
 def _copy(plan: Plan, source: Path, target: Path) -> None:
-    """Debian's places: units in /lib, users and folders by debhelper's own files."""
+    """Debian's places: units in /lib, the program in /usr/bin."""
     shutil.copytree(source, target)
     (target / "lib").mkdir()
     shutil.move(target / "usr/lib/systemd", target / "lib/systemd")
-    for kind in ("sysusers", "tmpfiles"):
-        shutil.rmtree(target / f"usr/lib/{kind}.d")
     program = target / "usr/bin" / NAME
     program.parent.mkdir()
     text = tree.launcher("/usr/bin/python3", repr(f"/{PRIVATE}/site-packages"), plan.python)
@@ -67,8 +65,6 @@ def _write_debian(plan: Plan, folder: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_text(text)
     (folder / "rules").chmod(_EXECUTABLE)
-    for kind in ("sysusers", "tmpfiles"):
-        shutil.copyfile(REPOSITORY / f"systemd/{NAME}.{kind}", folder / f"{NAME}.{kind}")
 
 
 _PLACES: Final = {

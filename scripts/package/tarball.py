@@ -34,8 +34,8 @@ def _arrange(plan: Plan, source: Path, folder: Path) -> None:
     shutil.copytree(source / PRIVATE, folder / "lib")
     shutil.copytree(source / "usr/share", folder / "share")
     shutil.copytree(source / "usr/lib/systemd/system", folder / "systemd")
-    for kind in ("sysusers", "tmpfiles"):
-        shutil.copyfile(source / f"usr/lib/{kind}.d/{NAME}.conf", folder / f"systemd/{NAME}.{kind}")
+    for name in tree.USERS_AND_FOLDERS:
+        shutil.copyfile(REPOSITORY / "systemd" / name, folder / "systemd" / name)
     (folder / "etc").mkdir()
     shutil.copyfile(source / "etc/jobledger/agent.toml", folder / "etc/agent.toml")
     shutil.copyfile(REPOSITORY / "LICENSE", folder / "LICENSE")

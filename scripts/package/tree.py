@@ -18,6 +18,7 @@ PLATFORMS: Final = ("manylinux2014_x86_64", "manylinux_2_17_x86_64")
 """glibc 2.17 or newer: every system whose Python is new enough has it."""
 OURS: Final = ("agent/jobledger_agent", "proto/jobledger_proto")
 UNITS: Final = (f"{NAME}.service", f"{NAME}-once.service", f"{NAME}-once.timer")
+USERS_AND_FOLDERS: Final = (f"{NAME}.sysusers", f"{NAME}.tmpfiles", f"{NAME}-kick.tmpfiles")
 DROP_INS: Final = ("agent-network.conf", "agent-credentials.conf")
 USELESS: Final = ("*.pyi", "*.c", "*.cc", "*.h", "*.pyx", "*.pxd", "*.proto", "py.typed")
 NEVER_RUN: Final = ("bin", "include", "google/protobuf/testdata", "prometheus_client/twisted")
@@ -118,9 +119,10 @@ def _install_system_files(root: Path, document: Path) -> None:
         f"# Enrolled first, enabled then, by a person.\ndisable {NAME}.service\n"
         f"disable {NAME}-once.timer\n",
     )
-    for kind in ("sysusers", "tmpfiles"):
-        text = (REPOSITORY / f"systemd/{NAME}.{kind}").read_text()
-        _write(root / f"usr/lib/{kind}.d/{NAME}.conf", text)
+    for name in USERS_AND_FOLDERS:
+        base, _, kind = name.rpartition(".")
+        text = (REPOSITORY / "systemd" / name).read_text()
+        _write(root / f"usr/lib/{kind}.d/{base}.conf", text)
     _write(root / "etc/jobledger/agent.toml", (PACKAGING / "agent.example.toml").read_text())
     examples = document / "examples"
     _write(examples / "agent.toml", (PACKAGING / "agent.example.toml").read_text())
