@@ -76,17 +76,31 @@ class PostgresServer:
     def __enter__(self) -> Self:
         data = str(self._home / "data")
         self._run("initdb", "-D", data, "-A", "trust", "-U", "jobledger", "-E", "UTF8", "-N")
-        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
-        self._run(
-            "pg_ctl", "-D", data, "-w", "-t", str(START_TIMEOUT_S), "-l", f"{self._home}/log",
-            "-o", f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {options}",
-            "start",
-        )  # fmt: skip
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run("pg_ctl", "-D", f"{self._home}/data", "-m", "immediate", "stop")
+        if self.is_running:
+            self.stop()
         shutil.rmtree(self._home)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return (self._home / "data" / "postmaster.pid").exists()
+
+    def start(self) -> None:
+        """Start it, for the first time or again; returns once it takes connections."""
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        self._run(
+            "pg_ctl", "-D", f"{self._home}/data", "-w", "-t", str(START_TIMEOUT_S),
+            "-l", f"{self._home}/log", "-o",
+            f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {options}", "start",
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would: its processes end, what was not committed is gone."""
+        self._run("pg_ctl", "-D", f"{self._home}/data", "-m", "immediate", "stop")
 
     @property
     def pid(self) -> int:
@@ -97,18 +111,21 @@ class PostgresServer:
         """Return the address of a database on this server."""
         return f"postgresql+psycopg2://jobledger@127.0.0.1:{self.port}/{database}"
 
-    def create(self, template: str = "template1", name: str = "") -> str:
+    def create(
+        self, template: str = "template1", name: str = "", tablespace: str = "pg_default"
+    ) -> str:
         """Create a database like another one and return its URL."""
         self._databases += 1
         name = name or f"test_{self._databases}"
-        self._say(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.say(f'CREATE DATABASE "{name}" TEMPLATE "{template}" TABLESPACE "{tablespace}"')
         return self.url(name)
 
     def drop(self, url: str) -> None:
         """Drop a database, whoever is still connected to it."""
-        self._say(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
+        self.say(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
 
-    def _say(self, statement: str) -> None:
+    def say(self, statement: str) -> None:
+        """Run one statement outside of any transaction."""
         connection = psycopg2.connect(
             host=str(self._home), port=self.port, user="jobledger", dbname="postgres"
         )

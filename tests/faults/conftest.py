@@ -44,18 +44,28 @@ def priced_postgres(postgres_server: PostgresServer) -> str:
     return PRICED
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a fresh, priced database: the test runs once on each kind."""
-    if request.param == "sqlite":
-        path = tmp_path / "jobledger.db"
+@pytest.fixture(scope="session")
+def new_ledger(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer
+) -> Callable[[str, Path], str]:
+    """Return what makes a fresh, priced database of a kind, given a folder of its own."""
+
+    def make(kind: str, folder: Path) -> str:
+        if kind == "postgres":
+            return postgres_server.create(template=request.getfixturevalue("priced_postgres"))
+        path = folder / "jobledger.db"
         shutil.copyfile(request.getfixturevalue("priced_sqlite"), path)
-        yield f"sqlite:///{path}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.create(template=request.getfixturevalue("priced_postgres"))
-    yield url
-    server.drop(url)
+        return f"sqlite:///{path}"
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, new_ledger: Callable[[str, Path], str]
+) -> str:
+    """URL of a fresh, priced database: the test runs once on each kind."""
+    return new_ledger(request.param, tmp_path)
 
 
 @pytest.fixture

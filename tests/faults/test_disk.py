@@ -3,10 +3,8 @@
 import resource
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -14,10 +12,11 @@ import pytest
 
 from jobledger_agent.spool import peek
 from jobledger_agent.spoolfile import SpoolError
+from tests.faults.trouble import fill, small_disk
 from tests.faults.truth import add_up, some_runs, write_runs
 from tests.faults.world import CLUSTER, PATIENCE_S, World, said, until
 
-KILLS = 60
+KILLS = 75
 DAMAGES = 6
 FEW = 2_500
 TORN_BYTES = 512
@@ -95,7 +94,7 @@ def test_fault_01_kill_9_agent(world: World) -> None:
     world.start_collector()
     agent = world.start_once(dump)
     while world.kills < KILLS:
-        time.sleep(world.dice.uniform(0.1, 0.5))
+        time.sleep(world.dice.uniform(0.05, 0.4))
         world.kill_agent(agent)
         agent = world.start_once(dump)
     world.finishes(agent)
@@ -131,32 +130,6 @@ def test_fault_05_fsync_eio(world: World, which: str) -> None:
     if agent.process.wait(PATIENCE_S):
         world.delivers(dump)
     world.must_hold(add_up(runs))
-
-
-@contextmanager
-def small_disk(folder: Path, mib: int) -> Iterator[Path]:
-    """A disk of its own that really can be full; skips where none may be mounted."""
-    place = folder / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(place)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root; the variant with a file limit has run")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(place: Path) -> Path:
-    """Let another program's file take all that is left of a disk."""
-    ballast = place / "ballast"
-    with ballast.open("wb", buffering=0) as out:
-        try:
-            while out.write(bytes(1 << 16)):
-                pass
-        except OSError:
-            pass
-    return ballast
 
 
 def test_fault_06_disk_full(world: World) -> None:

@@ -166,15 +166,15 @@ class World:
 
     def count(self, table: str, where: str = "1 = 1") -> int:
         """Rows of a table."""
-        return int(self._ask(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
+        return int(self.ask(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
 
     def stored(self, cluster: str = CLUSTER) -> Sums:
         """What the database holds of a cluster: its runs, and what stands charged for them."""
-        (figures,) = self._ask(
+        (figures,) = self.ask(
             'SELECT count(*), sum(elapsed_s), sum(cpu_s), sum(gpu_s), sum(mem_mib_s),'
             f' sum(node_s) FROM job_runs WHERE cluster = \'{cluster}\' AND "end" > 0'
         )
-        costs = self._ask(
+        costs = self.ask(
             "SELECT p.unit_e8, sum(c.quantity_micro) FROM charges c JOIN prices p"
             f" ON p.id = c.price_id WHERE c.cluster = '{cluster}' AND c.superseded_by = 0"
             " GROUP BY p.unit_e8"
@@ -196,7 +196,8 @@ class World:
         wrong = {what: pair for what, pair in counts.items() if pair[0] != pair[1]}
         assert not wrong, f"found and expected: {wrong}"
 
-    def _ask(self, query: str) -> Sequence[Sequence[object]]:
+    def ask(self, query: str) -> Sequence[Sequence[object]]:
+        """Ask the database; returns the rows."""
         with self.engine.connect() as connection:
             return connection.execute(text(query)).all()
 
