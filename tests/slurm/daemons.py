@@ -93,9 +93,10 @@ class Daemons:
                 os.kill(pid, signal.SIGKILL)
         names = (path.stem for path in (self._home / "pids").glob("*.json"))
         for name in sorted(names, key=_stop_rank):
-            self._stop(name)
+            self.stop(name)
 
-    def _stop(self, name: str) -> None:
+    def stop(self, name: str) -> None:
+        """Stop one daemon and wait for its end."""
         path = self._home / "pids" / f"{name}.json"
         record: Mapping[str, int | str] = json.loads(path.read_text())
         pid, marker = int(record["pid"]), str(record["marker"])

@@ -126,6 +126,17 @@ class Lab:
             self.down()
             raise
 
+    def start_slurmdbd(self) -> None:
+        """Start slurmdbd and wait until it answers."""
+        self._daemons.start("slurmdbd", "slurmdbd", "-D")
+        self._daemons.wait(
+            "slurmdbd", lambda: self.must("sacctmgr", "-n", "show", "cluster") is not None
+        )
+
+    def stop_slurmdbd(self) -> None:
+        """Stop slurmdbd: slurmctld keeps what it has to say."""
+        self._daemons.stop("slurmdbd")
+
     def _bring_up(self) -> None:
         self._make_directories()
         self.layout = self._plan()
@@ -136,10 +147,7 @@ class Lab:
         for tag in ("main", *NODE_NAMES):
             self._start_munged(tag)
         self._start_database(password)
-        self._daemons.start("slurmdbd", "slurmdbd", "-D")
-        self._daemons.wait(
-            "slurmdbd", lambda: self.must("sacctmgr", "-n", "show", "cluster") is not None
-        )
+        self.start_slurmdbd()
         self.must("sacctmgr", "-i", "add", "cluster", CLUSTER)
         self._daemons.start("slurmctld", "slurmctld", "-D")
         for node in self.layout.nodes:
