@@ -145,10 +145,11 @@ class Slurmrestd:
 
     def controller(self, cluster: str) -> Controller:
         """What the one slurmctld that slurmrestd knows says; UNKNOWN for other clusters."""
+        dialect = self._spoken()
         if cluster != self._local:
             return Controller()
         what = f"slurmctld of {cluster} through slurmrestd"
-        with self._server.get(f"/slurm/{self._spoken().version}/diag") as reply:
+        with self._server.get(f"/slurm/{dialect.version}/diag") as reply:
             prove(reply, what, "")
             told = {
                 prefix.rpartition(".")[2]: value

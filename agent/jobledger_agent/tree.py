@@ -88,7 +88,9 @@ class Told:
     def is_whole(self) -> bool:
         """Whether the root account and at least one association are there."""
         accounts = self._named.get(TreeKind.ACCOUNT, {})
-        return ROOT in accounts and bool(self._associations)
+        # An old slurmrestd tells associations without ids: they are kept by name.
+        associations = self._associations or self._named.get(TreeKind.ASSOCIATION)
+        return ROOT in accounts and bool(associations)
 
     def packed(self) -> str:
         """All of it as text."""
