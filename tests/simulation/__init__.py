@@ -1,0 +1,1 @@
+"""A deterministic simulation of the delivery of records, over the production code."""
