@@ -128,7 +128,7 @@ def _serve(args: argparse.Namespace) -> int:
         upgrade(engine)
     else:
         require_current(engine)
-    metrics = Metrics(engine)
+    metrics = Metrics(engine, config.tls)
     ledger = Ledger(engine, metrics, listener, config.server.max_streams)
     address = parse_address(config.server.listen, "[server] listen")
     server = Server(ledger, config.server, address, config.tls)
@@ -201,6 +201,11 @@ def _status(args: argparse.Namespace) -> int:
     for agent in status.agents:
         ago = now - int(agent["last_seen"])
         print(f"agent {agent['name']} {agent['version']}: last seen {ago} s ago")
+    for one in status.verified:
+        print(
+            f"cluster {one['cluster']}: compared with Slurm {now - one['verified_at']} s ago:"
+            f" {one['missing']} were missing, {one['differing']} different, {one['extra']} extra"
+        )
     return DONE
 
 

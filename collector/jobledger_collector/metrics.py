@@ -1,40 +1,27 @@
 """What Prometheus reads of the collector, on a port of its own."""
 
-import threading
 from collections import Counter as Counts
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from jobledger_collector import clock
-from jobledger_collector.config import Address
-from jobledger_collector.core.errors import CannotListen, DatabaseFailed
+from jobledger_collector.config import Address, TlsSection
+from jobledger_collector.core.errors import CannotListen
 from jobledger_collector.core.record import Verdict
-from jobledger_collector.store import quarantine
-from jobledger_collector.store.engine import reading
+from jobledger_collector.probe import Probe
 from jobledger_collector.store.handles import Engine
 
-PROBE_EVERY_S: Final = 15
-"""The database is asked for gauges at most so often, however often one scrapes."""
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-
-
-class _Probe(NamedTuple):
-    at_s: int
-    up: int
-    quarantined: int
 
 
 class Metrics:
     """The collector's counters; all methods may be called from any thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tls: TlsSection | None = None) -> None:
         """Register everything; nothing is served until ``serve``."""
         self.registry = CollectorRegistry()
-        self._engine = engine
-        self._lock = threading.Lock()
-        self._probed = _Probe(0, 0, 0)
+        self.registry.register(Probe(engine, tls or TlsSection()))
         self._records = Counter(
             "jobledger_collector_records",
             "Records by what became of them",
@@ -62,8 +49,6 @@ class Metrics:
             registry=self.registry,
         )
         self.streams = self._gauge("streams", "Agents connected now")
-        self._gauge("quarantine_rows", "Records kept aside").set_function(self._quarantined)
-        self._gauge("database_up", "1 when the database answers").set_function(self._up)
 
     def applied(self, verdicts: Sequence[Verdict], seconds: float) -> None:
         """Count one batch that is durable, and how long it took."""
@@ -116,20 +101,3 @@ class Metrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"jobledger_collector_{name}", text, registry=self.registry)
-
-    def _probe(self) -> _Probe:
-        with self._lock:
-            now_s = clock.now_s()
-            if now_s - self._probed.at_s >= PROBE_EVERY_S:
-                try:
-                    with reading(self._engine) as conn:
-                        self._probed = _Probe(now_s, 1, quarantine.count(conn))
-                except DatabaseFailed:
-                    self._probed = _Probe(now_s, 0, self._probed.quarantined)
-            return self._probed
-
-    def _up(self) -> float:
-        return self._probe().up
-
-    def _quarantined(self) -> float:
-        return self._probe().quarantined

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
+from jobledger_collector.admin import account_tree
 from jobledger_collector.admin.context import Context
 from jobledger_collector.admin.files import read_document
 from jobledger_collector.admin.output import json_line, say, table
@@ -16,6 +17,7 @@ EPILOG: Final = """\
 examples:
   jobledger accounts load accounts.yaml
   jobledger accounts list --json
+  jobledger accounts tree --cluster alpha --at 2026-10-31
 
 The document is the whole truth: loading it replaces the one before. A Slurm
 account that it does not name pays under its own name, at the rate card's
@@ -39,6 +41,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     listing = actions.add_parser("list", help="list billing accounts")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list)
+    account_tree.register(actions)
 
 
 def _load(args: argparse.Namespace, context: Context) -> int:

@@ -9,6 +9,7 @@ from jobledger_collector.admin.context import Context
 from jobledger_collector.admin.outcome import CommandFailed
 from jobledger_collector.admin.output import json_line, say, table
 from jobledger_collector.core.enrolment import NEVER
+from jobledger_collector.store import agents as reporters
 from jobledger_collector.store import enrolments, verifications
 from jobledger_collector.store.operations_views import AgentRow, agent_rows
 from jobledger_collector.store.verifications import Verified
@@ -57,7 +58,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     revoke.add_argument("name")
     revoke.set_defaults(run=_revoke)
     remove = actions.add_parser(
-        "remove", help="forget an enrolment: its clusters belong to nobody then"
+        "remove", help="forget one and its enrolment: its clusters belong to nobody then"
     )
     remove.add_argument("name")
     remove.set_defaults(run=_remove)
@@ -169,9 +170,11 @@ def _revoke(args: argparse.Namespace, context: Context) -> int:
 
 def _remove(args: argparse.Namespace, context: Context) -> int:
     with context.writing() as conn:
-        if not enrolments.remove(conn, args.name):
+        enrolled = enrolments.remove(conn, args.name)
+        reported = reporters.forget(conn, args.name)
+        if not enrolled and not reported:
             raise _nobody(args.name)
-    say(context.out, f"Agent {args.name} is enrolled no more; its clusters belong to nobody.")
+    say(context.out, f"Agent {args.name} is forgotten; what it reported stays.")
     return 0
 
 

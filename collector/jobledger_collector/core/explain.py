@@ -94,6 +94,21 @@ class ExplainedCharge(NamedTuple):
     sentence: str
 
 
+class AccountPath(NamedTuple):
+    """The accounts above a run, topmost first, and its user, as of a time (epoch seconds).
+
+    ``is_late``: the tree was first seen only then, after the run had ended.
+    """
+
+    names: tuple[str, ...]
+    as_of: int
+    is_late: bool
+
+
+NO_PATH: Final = AccountPath((), 0, is_late=False)
+"""Nothing is known of the cluster's accounts."""
+
+
 class Explanation(NamedTuple):
     """A run explained; costs in 10^-14 of the currency's major unit, what stands only."""
 
@@ -105,9 +120,12 @@ class Explanation(NamedTuple):
     list_e14: int
     cost_e14: int
     currency: str
+    path: AccountPath
 
 
-def explain(run: RunFacts, charges: Sequence[OwedCharge], timezone: str) -> Explanation:
+def explain(
+    run: RunFacts, charges: Sequence[OwedCharge], timezone: str, path: AccountPath = NO_PATH
+) -> Explanation:
     """Explain a run by its stored charges, with times in the books' time zone."""
     standing = [charge for charge in charges if _stands(charge)]
     cut = any(charge.segment for charge in charges)
@@ -122,6 +140,7 @@ def explain(run: RunFacts, charges: Sequence[OwedCharge], timezone: str) -> Expl
         f" ({timezone}), revision {run.revision}",
         sentences=(
             _who(run),
+            _under(path, timezone),
             _when(run, timezone),
             _held(run),
             _outcome(run, priced, currency, (list_e14, cost_e14)),
@@ -131,6 +150,7 @@ def explain(run: RunFacts, charges: Sequence[OwedCharge], timezone: str) -> Expl
         list_e14=list_e14,
         cost_e14=cost_e14,
         currency=currency,
+        path=path,
     )
 
 
@@ -161,6 +181,8 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "list_cost": format_cost(explanation.list_e14),
         "cost": format_cost(explanation.cost_e14),
         "currency": explanation.currency,
+        "account_path": list(explanation.path.names),
+        "account_path_as_of": explanation.path.as_of,
     }
 
 
@@ -171,6 +193,14 @@ def local_time(epoch_s: int, timezone: str) -> str:
 
 def _stands(charge: OwedCharge) -> bool:
     return charge.superseded_by == 0
+
+
+def _under(path: AccountPath, timezone: str) -> str:
+    if not path.names:
+        return ""
+    when = local_time(path.as_of, timezone)
+    how = f"first seen {when}, later" if path.is_late else f"as it was at {when}"
+    return f"In the account tree: {' > '.join(path.names)} ({how})."
 
 
 def _who(run: RunFacts) -> str:

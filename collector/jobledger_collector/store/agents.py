@@ -42,6 +42,11 @@ def count_records(conn: Connection, name: str, counts: Sequence[int], now_s: int
     conn.execute(agents.update().where(agents.c.name == name).values(**sums, last_seen=now_s))
 
 
+def forget(conn: Connection, name: str) -> bool:
+    """Forget that an agent ever reported; what it delivered stays. False when it never did."""
+    return bool(conn.execute(agents.delete().where(agents.c.name == name)).rowcount)
+
+
 def list_agents(conn: Connection) -> list[dict[str, str | int]]:
     """Return every agent's row, by name."""
     rows = conn.execute(select(agents).order_by(agents.c.name))

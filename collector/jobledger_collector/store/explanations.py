@@ -6,8 +6,17 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select
 from sqlalchemy import func as sql
 
 from jobledger_collector.core.charge import NO_PRICE
-from jobledger_collector.core.explain import Explanation, OwedCharge, RunFacts, explain
+from jobledger_collector.core.explain import (
+    NO_PATH,
+    AccountPath,
+    Explanation,
+    OwedCharge,
+    RunFacts,
+    explain,
+)
 from jobledger_collector.core.record import RunKey, Tres
+from jobledger_collector.core.tree import association_path
+from jobledger_collector.store import tree
 from jobledger_collector.store.cards import read_books
 from jobledger_collector.store.schema import charges, invoices, job_runs, prices
 
@@ -40,7 +49,18 @@ def _explain_where(conn: Connection, *where: ColumnElement[bool]) -> list[Explan
         select(job_runs).where(*where).order_by(job_runs.c.submit).limit(MAX_RUNS_OF_JOB)
     )
     runs = [_facts(row) for row in rows.mappings()]
-    return [explain(run, _charges_of(conn, run), timezone) for run in runs]
+    return [explain(run, _charges_of(conn, run), timezone, _path_of(conn, run)) for run in runs]
+
+
+def _path_of(conn: Connection, run: RunFacts) -> AccountPath:
+    """Return the run's place in the account tree when it ended, or when that was first seen."""
+    ended = run.end or run.start or run.submit
+    first = tree.first_seen(conn, run.cluster)
+    if not first:
+        return NO_PATH
+    as_of = max(ended, first)
+    names = association_path(run.account, run.user, tree.associations_at(conn, run.cluster, as_of))
+    return AccountPath(names, as_of, is_late=first > ended)
 
 
 def _facts(row: RowMapping) -> RunFacts:

@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, LargeBinary, func, select
 
 from jobledger_collector.store.schema import books, job_runs, quarantine
-from jobledger_collector.store.schema_agents import agents
+from jobledger_collector.store.schema_agents import agents, enrolments
 
 __all__ = [
     "AgentRow", "QuarantinePage", "QuarantineRow", "ReasonCount",
-    "agent_rows", "cluster_names", "is_reachable", "quarantine_page",
+    "agent_rows", "agents_seen", "cluster_names", "is_reachable", "quarantine_page",
     "quarantine_reasons",
 ]  # fmt: skip
 
@@ -90,6 +90,18 @@ def agent_rows(conn: Connection) -> list[AgentRow]:
     columns = [agents.c[name] for name in AgentRow._fields]
     rows = conn.execute(select(*columns).order_by(agents.c.name).limit(AGENTS_MAX))
     return [AgentRow(*row) for row in rows]
+
+
+def agents_seen(conn: Connection, since_s: int) -> list[tuple[str, int, int]]:
+    """Return (name, last seen, clock skew in ms) of agents that may report and did since then."""
+    revoked = select(enrolments.c.agent).where(enrolments.c.revoked_at != 0)
+    rows = conn.execute(
+        select(agents.c.name, agents.c.last_seen, agents.c.clock_skew_ms)
+        .where(agents.c.last_seen >= since_s, agents.c.name.not_in(revoked))
+        .order_by(agents.c.name)
+        .limit(AGENTS_MAX)
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def cluster_names(conn: Connection) -> list[str]:

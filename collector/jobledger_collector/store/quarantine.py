@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobledger_collector.core.record import Quarantined
@@ -42,3 +42,15 @@ def keep(conn: Connection, agent: str, records: Iterable[Quarantined], now_s: in
 def count(conn: Connection) -> int:
     """Return how many records are kept aside."""
     return conn.execute(select(func.count()).select_from(quarantine)).scalar_one()
+
+
+def count_by_origin(conn: Connection) -> dict[str, int]:
+    """Return how many records are kept aside, by who found them unfit.
+
+    ``agent`` could not read them, at the ``wire`` they were impossible, and the
+    ``collector`` holds them for a person.
+    """
+    ours = quarantine.c.origin.in_(("wire", "collector"))
+    kind = case((ours, quarantine.c.origin), else_="agent").label("kind")
+    found = conn.execute(select(kind, func.count()).group_by(kind))
+    return {"agent": 0, "wire": 0, "collector": 0, **{row[0]: row[1] for row in found}}

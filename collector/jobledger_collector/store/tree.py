@@ -6,7 +6,14 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from jobledger_collector.core.tree import TreeEntry, TreeKind, Version, joined
+from jobledger_collector.core.tree import (
+    Association,
+    TreeEntry,
+    TreeKind,
+    Version,
+    association_of,
+    joined,
+)
 from jobledger_collector.store.schema_agents import tree_entries
 
 NAMES_AT_ONCE: Final = 500
@@ -57,6 +64,12 @@ def entries_at(conn: Connection, cluster: str, kind: TreeKind, at_s: int) -> dic
         .limit(MAX_ENTRIES)
     )
     return {row.name: row.attributes for row in rows}
+
+
+def associations_at(conn: Connection, cluster: str, at_s: int) -> list[Association]:
+    """Return a cluster's associations as they were at a time (epoch seconds)."""
+    found = entries_at(conn, cluster, TreeKind.ASSOCIATION, at_s)
+    return [association_of(name, attributes) for name, attributes in found.items()]
 
 
 def first_seen(conn: Connection, cluster: str) -> int:
