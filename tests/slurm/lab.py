@@ -56,9 +56,13 @@ def loopback_address(host: str) -> str:
 class Lab:
     """One private Slurm in one directory. ``up`` starts it, ``down`` stops it."""
 
-    def __init__(self, home: Path, *, tokens: bool = False) -> None:
-        """``tokens``: the daemons take JSON Web Tokens, too."""
+    def __init__(self, home: Path, *, tokens: bool = False, controller_lines: str = "") -> None:
+        """``tokens``: the daemons take JSON Web Tokens, too.
+
+        ``controller_lines`` are put at the end of the controller's slurm.conf.
+        """
         self.home = home
+        self._controller_lines = controller_lines
         self._tokens = tokens
         self.is_root = os.geteuid() == 0
         self.me = getpass.getuser()
@@ -213,6 +217,8 @@ class Lab:
             (etc / tag / "cgroup.conf").write_text(conf.cgroup_conf(layout))
             if tag != "main":
                 (etc / tag / "gres.conf").write_text(conf.gres_conf(layout))
+        with self.slurm_conf.open("a") as settings:
+            settings.write(self._controller_lines)
 
     def _make_jwt_key(self, key: Path) -> None:
         key.touch(0o600)

@@ -24,6 +24,8 @@ address = "127.0.0.1:{port}"
 path = "{folder}/spool.db"
 [metrics]
 listen = "127.0.0.1:0"
+[kick]
+file = "{kick}"
 [[source]]
 kind = "sacct"
 clusters = ["{cluster}"]
@@ -57,7 +59,17 @@ class Run(NamedTuple):
 class River:
     """One agent and one collector over one database, started and killed as wanted."""
 
-    def __init__(self, url: str, port: int, lab: Lab, folder: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        port: int,
+        lab: Lab,
+        folder: Path,
+        *,
+        poll_interval_s: int = POLL_INTERVAL_S,
+        kick: str = "",
+    ) -> None:
+        """``kick`` is the file that EpilogSlurmctld touches; none without it."""
         self.name = url.partition(":")[0]
         self.url = url
         self.folder = folder
@@ -72,7 +84,8 @@ class River:
                 folder=folder,
                 cluster=CLUSTER,
                 slurm_conf=lab.slurm_conf,
-                poll_interval_s=POLL_INTERVAL_S,
+                poll_interval_s=poll_interval_s,
+                kick=kick,
             )
         )
 
