@@ -25,6 +25,7 @@ from tests.postgres import PostgresServer
 from tests.system.programs import Running
 
 ROUNDS = 12
+ROOM_TO_START_BYTES = 4 << 20
 SERIALISATION_FAILURES = """
 CREATE SEQUENCE tries;
 CREATE FUNCTION fail_at_first() RETURNS trigger LANGUAGE plpgsql AS
@@ -275,10 +276,8 @@ def test_fault_23_collectors_disk_full_sqlite(priced_sqlite: Path, tmp_path: Pat
     dump = write_runs(tmp_path / "dump.txt", runs, CLUSTER)
     with small_disk(tmp_path, 40) as disk:
         shutil.copyfile(priced_sqlite, disk / "jobledger.db")
-        ballast = fill(disk)
+        ballast = fill(disk, ROOM_TO_START_BYTES)
         with World(f"sqlite:///{disk}/jobledger.db", tmp_path) as world:
-            with ballast.open("r+b") as out:
-                out.truncate(ballast.stat().st_size - (4 << 20))  # room to start with
             collector = world.start_collector()
             agent = world.start_once(dump)
             until("the agent is told", lambda: said(agent, "database is not available"))
@@ -303,7 +302,7 @@ def test_fault_23_collectors_disk_full_postgres(
         shutil.chown(place, "postgres")
         mortal_server.say(f"CREATE TABLESPACE small LOCATION '{place}'")
         url = mortal_server.create(template=PRICED, tablespace="small")
-        ballast = fill(disk)
+        ballast = fill(disk, ROOM_TO_START_BYTES)
         with World(url, tmp_path) as world:
             collector = world.start_collector()
             agent = world.start_once(dump)

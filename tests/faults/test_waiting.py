@@ -17,7 +17,7 @@ PARTITION_S = int(os.environ.get("JOBLEDGER_TEST_PARTITION_S", "25"))
 """1800 is what a network may do at night; a partition of that length changes nothing but time."""
 SLOW_COMMIT_S = 10
 LONG_S = 120.0
-PATIENT = ("--timeout", "3600")
+PATIENT_S = 3_600
 
 SLOW_COMMIT = f"""
 CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS
@@ -35,7 +35,7 @@ def half_open(world: World) -> None:
     world.start_collector()
     dying = world.proxy.weather
     dying.bytes_per_s, dying.slice_bytes = 200_000, 4_096
-    agent = world.start_once(dump, *PATIENT)
+    agent = world.start_once(dump, timeout_s=PATIENT_S)
     until("batches are on their way", lambda: world.proxy.bytes_up > 60_000)
     world.proxy.weather = Weather()
     dying.swallow_up = dying.swallow_down = True
@@ -50,7 +50,7 @@ def latency(world: World) -> None:
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER)
     world.start_collector()
     world.proxy.weather.delay_s = 2.0
-    world.finishes(world.start_once(dump, *PATIENT), patience_s=LONG_S)
+    world.finishes(world.start_once(dump, timeout_s=PATIENT_S), patience_s=LONG_S)
     assert world.proxy.accepted == 1
     world.must_hold(add_up(runs))
     assert world.count("agents", "records_known = 0") == 1
@@ -62,7 +62,7 @@ def partition(world: World) -> None:
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER)
     world.start_collector()
     world.proxy.weather.bytes_per_s = 200_000
-    agent = world.start_once(dump, *PATIENT)
+    agent = world.start_once(dump, timeout_s=PATIENT_S)
     until("batches are on their way", lambda: world.proxy.bytes_up > 60_000)
     gone = world.proxy.weather
     gone.is_partitioned, gone.bytes_per_s = True, 0
@@ -81,7 +81,7 @@ def slow_commits(world: World) -> None:
             connection.cursor().execute(SLOW_COMMIT)
     world.start_collector()
     began = time.monotonic()
-    agent = world.start_once(dump, *PATIENT)
+    agent = world.start_once(dump, timeout_s=PATIENT_S)
     while not world.is_postgres and agent.is_running:
         with commits_held_up(world):
             time.sleep(SLOW_COMMIT_S)

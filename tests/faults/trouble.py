@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
@@ -30,7 +30,7 @@ def commits_held_up(world: World) -> Iterator[None]:
         with closing(rival(world)) as other:
             other.cursor().execute("LOCK TABLE job_runs IN SHARE ROW EXCLUSIVE MODE")
             yield
-            if not other.closed:
+            with suppress(psycopg2.OperationalError):  # the server may have gone down
                 other.rollback()
         return
     path = world.url.removeprefix("sqlite:///")
@@ -63,13 +63,13 @@ def small_disk(folder: Path, mib: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def fill(place: Path) -> Path:
-    """Let another program's file take all that is left of a disk."""
+def fill(place: Path, left_bytes: int = 0) -> Path:
+    """Let another program's file take all of a disk but this much."""
     ballast = place / "ballast"
     with ballast.open("wb", buffering=0) as out:
         try:
             while out.write(bytes(1 << 16)):
                 pass
         except OSError:
-            pass
+            out.truncate(max(0, out.tell() - left_bytes))
     return ballast

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from sqlalchemy import Engine, text
 
@@ -114,16 +114,16 @@ class World:
         self.agents.append(agent)
         return agent
 
-    def start_once(self, *dumps: Path | str, **how: object) -> Running:
+    def start_once(self, *dumps: Path | str, timeout_s: int = 60, **how: Any) -> Running:  # noqa: ANN401
         """Start an agent that delivers dumps to their end and exits."""
         inputs = [part for dump in dumps for part in ("--input", str(dump))]
-        return self.start_agent("once", *inputs, **how)  # type: ignore[arg-type]
+        return self.start_agent("once", "--timeout", str(timeout_s), *inputs, **how)
 
     def kill_agent(self, agent: Running) -> None:
         """Kill -9 an agent."""
         self.kills += agent.kill()
 
-    def delivers(self, *dumps: Path | str, **how: object) -> None:
+    def delivers(self, *dumps: Path | str, **how: Any) -> None:  # noqa: ANN401
         """Run an agent over dumps to its end; it must say that all was delivered."""
         self.finishes(self.start_once(*dumps, **how))
 
