@@ -10,7 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from jobledger_agent import VERSION, clock, config, logs, moments, overrides, sections
+from jobledger_agent import (
+    VERSION,
+    clock,
+    config,
+    enroll,
+    logs,
+    moments,
+    overrides,
+    sections,
+)
 from jobledger_agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -98,6 +107,9 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--spool", metavar="PATH", type=Path, help="over spool.path")
     doctor = _command(commands, "doctor", "check everything that the agent needs", _doctor)
     check = _command(commands, "check-config", "say whether the settings are right", _check_config)
+    enrol = commands.add_parser("enroll", help="become an agent of a collector, with its code")
+    enroll.add_arguments(enrol)
+    enrol.set_defaults(command=enroll.run)
     for command in (once, backfill, replay, verify, status, doctor, check):
         command.add_argument("--json", action="store_true", help="answer for a script")
     return parser
