@@ -4,6 +4,7 @@ import queue
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,15 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from jobledger_collector.admission import LOOK_EVERY_S
 from jobledger_collector.config import Address, ServerSection, TlsSection
 from jobledger_collector.core.enrolment import Listener, sha256_of
 from jobledger_collector.core.errors import CannotListen
 from jobledger_collector.metrics import Metrics
 from jobledger_collector.server import MAX_MESSAGE_BYTES, SERVICE, Ledger, Server
-from jobledger_collector.store import agents
-from jobledger_collector.store.engine import open_engine, reading
+from jobledger_collector.store import agents, enrolments
+from jobledger_collector.store.engine import open_engine, reading, transaction
+from jobledger_collector.store.enrolments import Enrolled
 from jobledger_collector.store.quarantined import iter_quarantine
 from jobledger_collector.store.runs import find_runs
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
@@ -334,6 +337,10 @@ def test_metrics_say_what_became_of_records(serve: Serve, connect: Connect) -> N
         "jobledger_collector_batches_total 2.0",
         "jobledger_collector_ingest_seconds_count 2.0",
         "jobledger_collector_quarantine_rows 1.0",
+        'jobledger_collector_quarantine_records{kind="wire"} 1.0',
+        'jobledger_collector_quarantine_records{kind="agent"} 0.0',
+        'jobledger_collector_agent_last_seen_timestamp_seconds{agent="agent-1"} 1.',
+        'jobledger_collector_agent_clock_skew_seconds{agent="agent-1"} -1',
         "jobledger_collector_database_up 1.0",
         "jobledger_collector_streams 1.0",
     ):
@@ -367,6 +374,105 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "-CAcreateserial", "-extfile", "san", "-out", f"{name}.pem",
         )  # fmt: skip
     return folder
+
+
+def enrol(served: Served, token: str, certificate_name: str = "") -> None:
+    """Enrol agent-1 for cluster alpha."""
+    enrolled = Enrolled("agent-1", ("alpha",), True, certificate_name, 1, "root", 0, "", ())
+    with transaction(served.engine) as conn:
+        enrolments.enrol(conn, enrolled)
+        enrolments.add_token(conn, "agent-1", sha256_of(token), 1, "root")
+
+
+def revoke(served: Served) -> None:
+    with transaction(served.engine) as conn:
+        assert enrolments.revoke(conn, "agent-1", 70, "root")
+
+
+def test_a_revoked_agent_is_refused_with_its_next_batch(
+    database_url: str, serve: Serve, connect: Connect
+) -> None:
+    served = serve(database_url)
+    enrol(served, TOKEN)
+    agent = connect(served, TOKEN)
+    agent.hello()
+    assert list(agent.send(a_batch(a_job(1), number=1)).verdicts) == [NEW]
+    revoke(served)
+    agent.say(usage_pb2.ReportRequest(batch=a_batch(a_job(2), number=2)))
+    code, details = agent.failure()
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "agent-1 was revoked" in details
+    again = connect(served, TOKEN)
+    again.say(usage_pb2.ReportRequest(hello=usage_pb2.Hello(agent="agent-1")))
+    assert again.failure()[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert (served.runs(1), served.runs(2)) == (1, 0)
+
+
+def test_a_revoked_agent_s_idle_stream_ends_within_seconds(serve: Serve, connect: Connect) -> None:
+    served = serve()
+    enrol(served, TOKEN)
+    agent = connect(served, TOKEN)
+    agent.hello()
+    revoke(served)
+    began = time.monotonic()
+    assert agent.failure()[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert time.monotonic() - began < LOOK_EVERY_S + 3
+
+
+def test_a_comparison_is_admitted_as_a_report_is(serve: Serve) -> None:
+    served = serve()
+    enrol(served, TOKEN)
+    span = usage_pb2.Span(agent="agent-1", cluster="alpha", begin=1, end=2)
+    beta = usage_pb2.Span(agent="agent-1", cluster="beta", begin=1, end=2)
+    other = usage_pb2.Span(agent="other", cluster="alpha", begin=1, end=2)
+    cases = [
+        (span, TOKEN, None),
+        (span, "", grpc.StatusCode.UNAUTHENTICATED),
+        (beta, TOKEN, grpc.StatusCode.PERMISSION_DENIED),
+        (other, "", grpc.StatusCode.PERMISSION_DENIED),
+    ]
+    end = usage_pb2.VerifyRequest(span_end=usage_pb2.SpanEnd())
+    for asked, token, wanted in cases:
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        with grpc.insecure_channel(served.target) as channel:
+            requests = iter([usage_pb2.VerifyRequest(span=asked), end])
+            call = usage_pb2_grpc.LedgerServiceStub(channel).Verify(
+                requests, metadata=metadata, timeout=WAIT_S
+            )
+            if wanted is None:
+                assert next(call).compared.missing == 0
+                continue
+            with pytest.raises(grpc.RpcError) as caught:
+                next(call)
+            assert caught.value.code() is wanted, asked
+
+
+def test_a_certificate_and_a_token_must_both_be_the_agent_s(
+    certificates: Path, serve: Serve
+) -> None:
+    tls = TlsSection(
+        certificate_file=str(certificates / "server.pem"),
+        key_file=str(certificates / "server.key"),
+        client_ca_file=str(certificates / "ca.pem"),
+    )
+    served = serve(tls=tls)
+    enrol(served, TOKEN, certificate_name="agent")  # a common name
+    ca = (certificates / "ca.pem").read_bytes()
+    for name, token, admitted in (
+        ("agent", TOKEN, True),
+        ("agent", "", False),
+        ("server", TOKEN, False),
+    ):
+        key, pem = ((certificates / f"{name}.{end}").read_bytes() for end in ("key", "pem"))
+        trust = grpc.ssl_channel_credentials(ca, key, pem)
+        with grpc.secure_channel(served.target, trust) as channel:
+            agent = Agent(channel, token)
+            if admitted:
+                agent.hello()
+                agent.done()
+            else:
+                agent.say(usage_pb2.ReportRequest(hello=usage_pb2.Hello(agent="agent-1")))
+                assert agent.failure()[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_mutual_tls_admits_who_has_a_certificate_and_nobody_else(
