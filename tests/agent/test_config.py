@@ -1,6 +1,7 @@
 """Settings are right, or refused in a sentence that names the setting."""
 
 import dataclasses
+import re
 import socket
 import tomllib
 from pathlib import Path
@@ -37,28 +38,60 @@ def test_the_example_is_accepted_and_says_the_defaults() -> None:
     assert example.sources == (SacctSection(clusters=("alpha",)),)
 
 
-@pytest.mark.parametrize("section", ["agent", "collector", "spool", "metrics", "sacct", "file"])
+KINDS: dict[str, Any] = {
+    "agent": sections.AgentSection,
+    "collector": CollectorSection,
+    "spool": sections.SpoolSection,
+    "metrics": sections.MetricsSection,
+    "kick": sections.KickSection,
+    "sacct": SacctSection,
+    "slurmrestd": sections.SlurmrestdSection,
+    "pyslurm": sections.PyslurmSection,
+    "file": FileSection,
+}
+
+
+@pytest.mark.parametrize("section", KINDS)
 def test_the_example_explains_every_key(section: str) -> None:
-    """Each key stands in the example, set or commented, right after words about it."""
-    kinds: dict[str, Any] = {
-        "agent": sections.AgentSection, "collector": CollectorSection, "sacct": SacctSection,
-        "spool": sections.SpoolSection, "metrics": sections.MetricsSection, "file": FileSection,
-    }  # fmt: skip
-    lines = EXAMPLE.read_text().splitlines()
-    keys = [line.lstrip("# ").partition(" = ")[0] for line in lines if " = " in line]
-    for field in dataclasses.fields(kinds[section]):
-        assert field.name in keys or field.name == "token", field.name
+    """Each key stands in its part of the example, set or commented."""
+    keys = [key for kind, key in explained() if kind == section]
+    expected = {field.name for field in dataclasses.fields(KINDS[section])} - {"token"}
+    if section == "slurmrestd":
+        expected -= {field.name for field in dataclasses.fields(sections.LiveSection)}
+        expected.add("clusters")  # the others are those of "sacct", as the example says
+    assert sorted(set(keys) - {"kind"}) == sorted(expected)
     assert config.TOKEN_VARIABLE in EXAMPLE.read_text()
 
 
-def test_the_examples_commented_source_is_right_too() -> None:
+def explained() -> list[tuple[str, str]]:
+    """Every key of the example with the section, or the kind of source, that it stands in."""
+    found, section = [], ""
+    for line in EXAMPLE.read_text().splitlines():
+        bare = line.removeprefix("# ")
+        if bare.startswith("["):
+            section = bare.strip("[]")
+        elif " = " in bare and re.fullmatch(r"[a-z_]+", key := bare.partition(" = ")[0]):
+            section = bare.split('"')[1] if key == "kind" else section
+            found.append((section, key))
+    return found
+
+
+def test_the_examples_commented_sources_are_right_too() -> None:
     lines = EXAMPLE.read_text().splitlines()
     start = lines.index("# [[source]]")
     text = "\n".join(
         line.removeprefix("# ") for line in lines[start:] if " = " in line or "[[" in line
     )
-    (source,) = settings(text).sources
-    assert source == FileSection(
+    rest, fast, dump = settings(text).sources
+    assert rest == sections.SlurmrestdSection(
+        clusters=("alpha",),
+        address="unix:/run/slurmrestd/slurmrestd.socket",
+        token_file=Path("/etc/jobledger/agent/slurm.jwt"),
+        ca_file=Path("/etc/jobledger/agent/slurmrestd-ca.pem"),
+    )
+    python = Path("/opt/pyslurm/bin/python")
+    assert fast == sections.PyslurmSection(clusters=("alpha",), python=python)
+    assert dump == FileSection(
         path=Path("/var/lib/jobledger-agent/import/2026-10.txt"),
         cluster="alpha",
         rename=(("alpha", "alpha-2211"),),
@@ -70,7 +103,7 @@ def test_the_examples_commented_source_is_right_too() -> None:
     [
         ("[colector]", "agent.toml: unknown setting 'colector'; did you mean collector?"),
         ("[collector]\nadress = 'x:1'", "did you mean address?"),
-        ("[spool]\nqqq = 1", "known: max_bytes, path"),
+        ("[spool]\nqqq = 1", "known: max_bytes, path, reserve_bytes"),
         ("agent = 3", "must be a table"),
         ("[spool]\nmax_bytes = '1 GB'", "expected a whole number, found '1 GB'"),
         ("[spool]\nmax_bytes = true", "expected a whole number"),
@@ -89,8 +122,8 @@ def test_the_examples_commented_source_is_right_too() -> None:
         ("[[source]]\nkind = 'sacct'\nclusters = ['a', 'b;c']", "a cluster's name"),
         ("[metrics]\nlisten = '7611'", "write HOST:PORT"),
         ("source = 1", "write each source as [[source]]"),
-        ("[[source]]\nkind = 'sacctt'", 'kind must be "sacct" or "file"'),
-        ("[[source]]\npath = 'x'", 'kind must be "sacct" or "file"'),
+        ("[[source]]\nkind = 'sacctt'", "kind must be one of sacct, slurmrestd, pyslurm, file"),
+        ("[[source]]\npath = 'x'", "kind must be one of sacct, slurmrestd, pyslurm, file"),
         ("[[source]]\nkind = 'sacct'", "clusters is missing"),
         ("[[source]]\nkind = 'sacct'\nclusters = []", "expected a list of texts"),
         ("[[source]]\nkind = 'sacct'\nclusters = ['a', 3]", "expected a list of texts"),

@@ -40,7 +40,7 @@ PROGRAMS = (
         "jobledger_agent.cli",
         "agent.example.toml",
         ("check-config", "--config"),
-        kinds=("sacct", "file"),
+        kinds=("sacct", "slurmrestd", "pyslurm", "file"),
     ),
     Program(
         "jobledger-collector",
