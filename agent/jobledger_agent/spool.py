@@ -185,7 +185,8 @@ class Spool:
     def release_held(self) -> int:
         """Offer what is held again, under new ids; returns how many records that are.
 
-        Raises SpoolFull and SpoolError.
+        Raises SpoolFull and SpoolError; after either, what is still held can be
+        released by another call.
         """
         records = 0
         for waiting in self.held():

@@ -68,12 +68,13 @@ def drop(connection: sqlite3.Connection, block_id: int) -> Dropped | None:
 
 
 def renumber(connection: sqlite3.Connection, block_id: int, new_id: int) -> int:
-    """Give a block another id; it is not held under that one."""
+    """Give a block another id; it is not held under that one. Raises Unsound."""
     query = f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id = ?"  # noqa: S608 - a constant
     row = connection.execute(query, (block_id,)).fetchone()
     dropped = drop(connection, block_id)
     if dropped is None:
         raise Unsound(f"block {block_id} is not there any more")
+    _proved(*row, dropped.delta)  # or the new seal would be of what the damage made of it
     return dropped.delta ^ put(connection, [BlockRow(*row)._replace(block_id=new_id)])
 
 

@@ -21,7 +21,7 @@ from jobledger_agent.wire import Compared, Encoded
 from jobledger_proto.v1 import usage_pb2 as pb
 from tests.simulation.truth import CLUSTER, Slurm
 
-SETTINGS = CycleSettings(lookback_s=2 * 86_400, sweep_days=2)
+SETTINGS = CycleSettings(lookback_s=2 * 86_400, sweep_days=3)
 SPOOL_BYTES = 1 << 20
 
 
