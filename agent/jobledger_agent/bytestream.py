@@ -1,9 +1,13 @@
 """Bytes of a file, plain or gzipped, and the lines in them: bounded however large."""
 
 import codecs
+import errno
 import gzip
+import os
+import stat
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -49,9 +53,10 @@ class Dump:
     ``taken_bytes`` counts what ``read`` has given, unzipped.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follow_links: bool = True) -> None:
+        """Without ``follow_links`` only a plain file is opened. Raises SourceError."""
         try:
-            self._file = path.open("rb")
+            self._file = path.open("rb") if follow_links else _plain(path)
             zipped = self._file.read(len(_GZIP)) == _GZIP
             self._file.seek(0)
         except OSError as error:
@@ -105,6 +110,15 @@ class Dump:
         except OSError as error:
             raise SourceError(f"cannot read {self._path}: {error.strerror}; try again") from error
         return b""
+
+
+def _plain(path: Path) -> BufferedReader:
+    """Open a file that is no link, pipe or device. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return os.fdopen(handle, "rb")
 
 
 class CleanJson:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jobledger_agent.bytestream import CleanJson, Dump, LongLine, Tail, lines
+from jobledger_agent.bytestream import CHUNK_BYTES, CleanJson, Dump, LongLine, Tail, lines
 from jobledger_agent.fold import Fold
 from jobledger_agent.job import Reading, Unreadable, set_aside
 from jobledger_agent.jsondump import read_json
@@ -20,6 +21,8 @@ from jobledger_agent.source import MAX_BLOCK_BYTES, MAX_BLOCK_READINGS, Block, S
 
 HEAD_BYTES = 65_536
 """By so much of a file it is recognised."""
+GROWN_AGAIN = 16
+"""Readings that are given again of a file that has grown: the last ones may not have been whole."""
 
 
 class _Print(NamedTuple):
@@ -40,17 +43,20 @@ class FileSource:
         default_cluster: str = "",
         cluster_rename: Mapping[str, str] | None = None,
         timezone: str = "UTC",
+        follow_links: bool = True,
     ) -> None:
         """Remember what to read; the file is opened by ``read``.
 
         ``default_cluster`` names the cluster of records without one,
         ``cluster_rename`` then renames clusters, and ``timezone`` (IANA name)
-        is the zone of local times that the dump may hold.
+        is the zone of local times that the dump may hold. Without
+        ``follow_links`` only a plain file is opened.
         """
         self.path = Path(path)
         self.default_cluster = default_cluster
         self.cluster_rename = dict(cluster_rename or {})
         self.timezone = timezone
+        self.follow_links = follow_links
         self._finished: tuple[str, _Print] | None = None
 
     @property
@@ -64,17 +70,17 @@ class FileSource:
         Raises SourceError at once if the file is not a dump of accounting, and
         after the last block if the dump was cut off.
         """
-        with Dump(self.path) as dump:
+        with Dump(self.path, follow_links=self.follow_links) as dump:
             head = dump.peek(HEAD_BYTES)
             stat = self.path.stat()
             now = _Print(stat.st_size, int(stat.st_mtime), hashlib.sha256(head).hexdigest()[:16])
             if self._finished == (position, now):
                 return
-            done = _done(position, now)
+            done, whole = _resumed(self.path, position, now)
             readings = self._readings(dump, head, now.mtime)
             for _ in islice(readings, done):
                 pass
-            for block in _blocks(readings, dump, done, now):
+            for block in _blocks(readings, dump, done, partial(_position, now, whole)):
                 position = block.position
                 yield block
             # Polled again, an unchanged file that was read well costs nothing.
@@ -189,7 +195,9 @@ def _after_header(
         first = False
 
 
-def _blocks(readings: Iterator[Reading], dump: Dump, done: int, now: _Print) -> Iterator[Block]:
+def _blocks(
+    readings: Iterator[Reading], dump: Dump, done: int, position: Callable[[int], str]
+) -> Iterator[Block]:
     """The readings in blocks; what was read before an error comes out before it."""
     error: SourceError | None = None
     while error is None:
@@ -206,21 +214,56 @@ def _blocks(readings: Iterator[Reading], dump: Dump, done: int, now: _Print) -> 
             return
         done += len(block)
         if block:
-            yield Block(tuple(block), _position(done, now), 0)
+            yield Block(tuple(block), position(done), 0)
     raise error
 
 
-def _position(done: int, now: _Print) -> str:
-    return json.dumps({"done": done, **now._asdict()}, separators=(",", ":"))
+def _position(now: _Print, whole: str, done: int) -> str:
+    return json.dumps({"done": done, **now._asdict(), "whole": whole}, separators=(",", ":"))
 
 
-def _done(position: str, now: _Print) -> int:
-    """Readings that are already stored; 0 if the file is not the one they came from."""
+def _resumed(path: Path, position: str, now: _Print) -> tuple[int, str]:
+    """Readings that are already stored, and the digest of the file as it is.
+
+    None are if the file is not the one they came from: a dump that is taken
+    again begins as the last one did, but what ran then has ended since. So of a
+    file that has grown all that was read must be the same.
+    """
+    whole = _digest(path, now.size)
+    kept = _kept(position)
+    if kept is None or kept.head != now.head:
+        return 0, whole
+    if kept.size == now.size:
+        return max(0, kept.done) if kept.whole == whole else 0, whole
+    has_grown = HEAD_BYTES <= kept.size < now.size and kept.whole == _digest(path, kept.size)
+    return max(0, kept.done - GROWN_AGAIN) if has_grown else 0, whole
+
+
+class _Kept(NamedTuple):
+    """What a position says: readings that were stored, of which file."""
+
+    done: int
+    size: int
+    head: str
+    whole: str
+
+
+def _kept(position: str) -> _Kept | None:
     try:
-        kept = json.loads(position) if position else {}
-    except ValueError:
-        return 0
-    if not isinstance(kept, dict) or any(kept.get(k) != v for k, v in now._asdict().items()):
-        return 0
-    done = kept.get("done")
-    return done if isinstance(done, int) and done >= 0 else 0
+        stored = json.loads(position)
+        kept = _Kept(*(stored[name] for name in _Kept._fields))
+    except (ValueError, TypeError, KeyError):
+        return None
+    fits = all(isinstance(value, (int, str)) for value in kept)
+    done, size = (value if isinstance(value, int) else 0 for value in kept[:2])
+    return kept._replace(done=done, size=size) if fits else None
+
+
+def _digest(path: Path, size: int) -> str:
+    """Digest of the first ``size`` bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    with path.open("rb") as file:
+        while size > 0 and (chunk := file.read(min(size, CHUNK_BYTES))):
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ from jobledger_agent import clock, schedulers
 from jobledger_agent.accounting import Accounting
 from jobledger_agent.config import ConfigError
 from jobledger_agent.cycle import Cycle, CycleSettings
-from jobledger_agent.files import FileSource
+from jobledger_agent.folder import FolderSource
 from jobledger_agent.sacct import sacct_cycle
 from jobledger_agent.sections import (
     AgentConfig,
@@ -103,8 +103,8 @@ def _made(section: SourceSection, config: AgentConfig) -> Iterator[Feed]:
             yield make(section, config)
 
 
-def _file(section: FileSection) -> FileSource:
-    return FileSource(
+def _file(section: FileSection) -> FolderSource:
+    return FolderSource(
         section.path,
         default_cluster=section.cluster,
         cluster_rename=dict(section.rename),
@@ -138,6 +138,7 @@ def _sacct_feed(section: SacctSection, config: AgentConfig) -> Feed:
         slurm_conf=str(section.slurm_conf),
         sdiag=str(section.sdiag),
         sacctmgr=str(section.sacctmgr),
+        scontrol=str(section.scontrol),
         timeout_s=section.timeout_s,
         lock_path=config.spool.path.with_name(LOCK_NAME),
     )

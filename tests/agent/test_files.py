@@ -139,8 +139,9 @@ def test_an_unchanged_file_is_not_read_twice(tmp_path: Path) -> None:
     position = [block.position for block in source.read("")][-1]
     assert list(source.read(position)) == []
     assert len(read(source).jobs) == 700, "asked from the start, it starts again"
-    dump(source.path, numbered(701))
-    assert len(read(source, position).jobs) == 701
+    changed = [row(JobIDRaw="900"), *numbered(701)]
+    dump(source.path, changed)
+    assert len(read(source, position).jobs) == 702
 
 
 def test_a_complaint_is_repeated(tmp_path: Path) -> None:
