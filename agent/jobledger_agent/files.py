@@ -251,12 +251,12 @@ class _Kept(NamedTuple):
 def _kept(position: str) -> _Kept | None:
     try:
         stored = json.loads(position)
-        kept = _Kept(*(stored[name] for name in _Kept._fields))
+        done, size = stored["done"], stored["size"]
+        head, whole = str(stored["head"]), str(stored["whole"])
     except (ValueError, TypeError, KeyError):
         return None
-    fits = all(isinstance(value, (int, str)) for value in kept)
-    done, size = (value if isinstance(value, int) else 0 for value in kept[:2])
-    return kept._replace(done=done, size=size) if fits else None
+    fits = isinstance(done, int) and isinstance(size, int)
+    return _Kept(done, size, head, whole) if fits else None
 
 
 def _digest(path: Path, size: int) -> str:
