@@ -11,12 +11,14 @@ export PATH := $(CURDIR)/$(BIN):/usr/sbin:/sbin:$(PATH)
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 SLURM := $(VENV)/.installed-slurm
+PACKAGE := $(VENV)/.installed-package
+ALL := $(VENV)/.installed-all
 
-.PHONY: help install demo test lint format bench test-slurm proto dist clean
+.PHONY: help install demo test lint format bench test-slurm test-packages proto dist deb rpm tarball clean
 
 help: ## List the targets
 	@printf 'Jobledger: make TARGET\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(RUN): pyproject.toml scripts/install.sh
 	@scripts/install.sh run
@@ -26,6 +28,12 @@ $(DEV): pyproject.toml scripts/install.sh
 
 $(SLURM): pyproject.toml scripts/install.sh
 	@scripts/install.sh slurm
+
+$(PACKAGE): pyproject.toml scripts/install.sh
+	@scripts/install.sh package
+
+$(ALL): pyproject.toml scripts/install.sh
+	@scripts/install.sh all
 
 install: $(DEV) ## Install everything: system packages (apt), .venv, test tools
 
@@ -37,6 +45,9 @@ test: $(DEV) ## Run the tests (SQLite, PostgreSQL, Chromium; not Slurm)
 
 test-slurm: $(SLURM) ## Start a real Slurm, submit jobs, see each priced once
 	@pytest -q -m slurm tests/slurm $(ARGS)
+
+test-packages: $(ALL) ## Install the packages in a clean Debian and boot it (as root)
+	@pytest -q -m packages tests/packaging $(ARGS)
 
 lint: $(DEV) ## Check style, types, imports and the contract
 	ruff check .
@@ -59,6 +70,12 @@ proto: $(DEV) ## Generate the Python of the contract again after editing usage.p
 
 dist: $(DEV) ## Build the wheel into dist/
 	python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+deb: $(PACKAGE) ## Build the agent's .deb into dist/ (ARGS='--python 3.13' for another)
+rpm: $(PACKAGE) ## Build the agent's .rpm into dist/
+tarball: $(PACKAGE) ## Build the agent in one archive, for sites without packages
+deb rpm tarball:
+	@python -m scripts.package $@ $(ARGS)
 
 clean: ## Remove what was built, the virtual environment too
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

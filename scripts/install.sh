@@ -4,6 +4,8 @@
 #   scripts/install.sh run     the programs and the demo
 #   scripts/install.sh dev     run, and everything the tests and linters need
 #   scripts/install.sh slurm   dev, and a real Slurm for `make test-slurm`
+#   scripts/install.sh package dev, and what builds .deb, .rpm and tarball
+#   scripts/install.sh all     everything, for `make test-packages` and `make test-faults`
 #
 # System packages come through apt when this is root or sudo asks no password;
 # otherwise they are listed and nothing is changed. Python packages go to .venv.
@@ -60,6 +62,24 @@ need_dev() {
     need libatomic1 "runs the driver between tests and browser" has_library libatomic.so.1
     need poppler-utils "looks at rendered PDFs" has_program pdftoppm
     need systemd "checks the unit files" has_program systemd-analyze
+    need prometheus "reads the metrics in tests, checks the alerts" has_program promtool
+    need strace "fails system calls in the tests of faults" has_program strace
+    need man-db "reads the manual" has_program man
+    need mandoc "checks the manual" has_program mandoc
+    need openssl "makes certificates for tests" has_program openssl
+}
+need_package() {
+    need_dev
+    need debhelper "builds the .deb" has_program dh
+    need rpm "builds the .rpm" has_program rpmbuild
+    need binutils "strips the libraries" has_program strip
+}
+need_all() {
+    need_slurm
+    need_package
+    need lintian "checks the .deb" has_program lintian
+    need rpmlint "checks the .rpm" has_program rpmlint
+    need debootstrap "makes a clean Debian to install into" has_program debootstrap
 }
 need_slurm() {
     need_dev
@@ -70,6 +90,7 @@ need_slurm() {
     need slurm-wlm-mysql-plugin "slurmdbd's way to its database" has_slurm_mysql
     need mariadb-server "slurmdbd's database" has_program mariadbd
     need munge "authenticates Slurm's daemons" has_program munged
+    need slurmrestd "answers what sacct answers" has_program slurmrestd
 }
 
 # Debian starts the services it installs; ours are private and started by the
@@ -136,14 +157,20 @@ install_python() {
 }
 
 main() {
-    case ${1:-} in run | dev | slurm) ;; *) die "say what for: run, dev or slurm" ;; esac
+    case ${1:-} in
+    run | dev | slurm | package | all) ;;
+    *) die "say what for: run, dev, slurm, package or all" ;;
+    esac
     install_system "$1"
     install_python "$1"
     # Make compares these with pyproject.toml: nothing is done twice.
+    local -a done=(run)
     case $1 in
-    slurm) touch "$VENV/.installed-run" "$VENV/.installed-dev" "$VENV/.installed-slurm" ;;
-    dev) touch "$VENV/.installed-run" "$VENV/.installed-dev" ;;
-    run) touch "$VENV/.installed-run" ;;
+    dev) done+=(dev) ;;
+    slurm) done+=(dev slurm) ;;
+    package) done+=(dev package) ;;
+    all) done+=(dev slurm package all) ;;
     esac
+    touch "${done[@]/#/$VENV/.installed-}"
 }
 main "$@"
