@@ -15,8 +15,9 @@ from jobledger_agent.sweep import DAY_S, PURGE_MARGIN_S
 
 MAX_CANARIES = 8
 """Runs that are asked for together, each another user's."""
-EVERY_S = 3_600
-"""How often they are asked for when nothing is suspicious."""
+EVERY_S = 300
+"""How often they are asked for: less than each window reaches back, so that no answer between
+two of them is lost if one of it was empty by mistake."""
 MAX_AGE_S = 28 * DAY_S
 """An older one is not asked for: Slurm may have been told to purge it."""
 

@@ -84,7 +84,7 @@ def _is_sacctmgr(words: tuple[str, ...]) -> bool:
 
 
 def _is_sdiag(words: tuple[str, ...]) -> bool:
-    return words[:1] == ("-M",) and bool(_CLUSTER.fullmatch(" ".join(words[1:])))
+    return not words or (words[:1] == ("-M",) and bool(_CLUSTER.fullmatch(" ".join(words[1:]))))
 
 
 def _is_scontrol(words: tuple[str, ...]) -> bool:
@@ -113,6 +113,7 @@ class Programs(NamedTuple):
     sdiag: str
     sacctmgr: str
     run: Run
+    scontrol: str = ""
 
     @property
     def has_sacctmgr(self) -> bool:
@@ -135,11 +136,27 @@ class Programs(NamedTuple):
         with self.run(argv, "sacctmgr show cluster") as answer:
             return frozenset(answer.read(MAX_LIST_BYTES).decode("utf-8", "replace").split())
 
-    def controller(self, cluster: str) -> Controller:
-        """What sdiag says; without sdiag nothing. Raises SourceError where it has no answer."""
+    def local_cluster(self) -> str:
+        """The cluster of this host's slurm.conf; empty if nobody says."""
+        if not os.access(self.scontrol, os.X_OK):
+            return ""
+        try:
+            with self.run((self.scontrol, "show", "config"), "scontrol show config") as answer:
+                text = answer.read(MAX_LIST_BYTES).decode("utf-8", "replace")
+        except SourceError:
+            return ""
+        return settings_of(text).get("clustername", "")
+
+    def controller(self, cluster: str, *, is_local: bool) -> Controller:
+        """What sdiag says; without sdiag nothing. Raises SourceError where it has no answer.
+
+        For another cluster slurmdbd must tell where its controller is; the local
+        one answers also while slurmdbd is away, when its queue matters most.
+        """
         if not os.access(self.sdiag, os.X_OK):
             return Controller()
-        with self.run((self.sdiag, "-M", cluster), f"sdiag for {cluster}") as answer:
+        which = () if is_local else ("-M", cluster)
+        with self.run((self.sdiag, *which), f"sdiag for {cluster}") as answer:
             text = answer.read(MAX_LIST_BYTES).decode("utf-8", "replace")
         queue, running = _QUEUE.search(text), _RUNNING.search(text)
         if queue is None:

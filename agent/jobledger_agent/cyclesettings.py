@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jobledger_agent import canary
 from jobledger_agent.sweep import DAY_S
 from jobledger_agent.window import SLACK_S
 
@@ -29,9 +30,10 @@ class CycleSettings(NamedTuple):
         """How far behind the watermark each question begins.
 
         At least from one look at the open runs to the next: a run that was seen by
-        neither may end as of any moment between them.
+        neither may end as of any moment between them. And at least from one proof that
+        answers are true to the next.
         """
-        return max(self.overlap_s, self.open_every_s + 2 * SLACK_S)
+        return max(self.overlap_s, max(self.open_every_s, canary.EVERY_S) + 2 * SLACK_S)
 
 
 class Clocks(NamedTuple):

@@ -76,7 +76,7 @@ class OneCluster:
             self._slurmdbd, self._settings_asked_at = self._accounting.slurmdbd(), now
         was_away = window.is_after_outage(state, now, self._settings.reach_s)
         doubt = yield from self._canaries_when_due(now)
-        doubt = (yield from self._ended(now, may_move=queue == 0 and not doubt)) or doubt
+        yield from self._ended(now, may_move=queue == 0 and not doubt)
         if doubt:
             yield self._moved(self._state)
             raise SourceError(doubt)
@@ -95,10 +95,8 @@ class OneCluster:
         self._ask_controller()
         if self.facts.paused:
             return
-        doubt = yield from self._ended(self._now(), may_move=False)
+        yield from self._ended(self._now(), may_move=False)
         yield self._moved(self._state)
-        if doubt:
-            raise SourceError(doubt)
 
     def ask_steps(self) -> Iterator[Block]:
         """Ask what the steps used. A failure leaves that unknown and is no complaint."""
@@ -127,7 +125,7 @@ class OneCluster:
         return queue
 
     def _canaries_when_due(self, now: int) -> Generator[Block, None, str]:
-        """Look for runs that must be there, every hour and at each start."""
+        """Look for runs that must be there, every few minutes and at each start."""
         last = self._state.canary_ok_at if self._started else 0
         self._started = True
         if 0 <= now - last < canary.EVERY_S:
@@ -161,9 +159,8 @@ class OneCluster:
         self._tell(canary_ok_at=now)
         return ""
 
-    def _ended(self, now: int, *, may_move: bool) -> Generator[Block, None, str]:
+    def _ended(self, now: int, *, may_move: bool) -> Iterator[Block]:
         """What ended since the watermark, in spans that Slurm answers with ease."""
-        known = self._state.canaries
         first = begin = window.first_end(
             self._state,
             now,
@@ -171,13 +168,11 @@ class OneCluster:
             lookback_s=self._settings.lookback_s,
             queue_is_empty=may_move,
         )
-        rows = 0
         while begin < now:
             end = min(begin + self._state.pace.slice_s, now)
             noted = yield from self._span((begin, end))
             if noted is None:
                 continue
-            rows += noted.rows
             canaries = canary.chosen(self._state.canaries, noted.canaries)
             self._state = window.with_canaries(self._state, canaries, first, now)
             if end < now:
@@ -185,10 +180,6 @@ class OneCluster:
                 yield self._moved(window.reached(self._state, end, mark=mark))
             begin = end
         self._state = self._state._replace(read_to=max(self._state.read_to, now))
-        is_long_ago = now - self._state.canary_ok_at >= self._settings.open_every_s
-        if not rows and is_long_ago and any(first <= each.end < now for each in known):
-            return (yield from self._canaries(now))
-        return ""
 
     def _mark(self, now: int) -> int:
         """Up to which End slurmdbd shows everything at ``now`` if slurmctld's queue is empty."""

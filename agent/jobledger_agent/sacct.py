@@ -48,6 +48,7 @@ class SacctAccounting:
         self._programs = programs
         self._now = now
         self._columns: tuple[str, ...] = ()
+        self._local = ""
 
     @property
     def name(self) -> str:
@@ -76,11 +77,12 @@ class SacctAccounting:
 
     def forget(self) -> None:
         """Something failed: Slurm may have been upgraded."""
-        self._columns = ()
+        self._columns, self._local = (), ""
 
     def controller(self, cluster: str) -> Controller:
         """What sdiag says of slurmctld; unknown without sdiag."""
-        return self._programs.controller(cluster)
+        self._local = self._local or self._programs.local_cluster()
+        return self._programs.controller(cluster, is_local=cluster == self._local)
 
     def slurmdbd(self) -> SlurmdbdSettings:
         """What sacctmgr says of slurmdbd's settings; unknown where it says nothing."""
@@ -142,6 +144,7 @@ def sacct_cycle(  # noqa: PLR0913 - the settings of one [[source]]
     sacct: str = "/usr/bin/sacct",
     sdiag: str = "/usr/bin/sdiag",
     sacctmgr: str = "/usr/bin/sacctmgr",
+    scontrol: str = "/usr/bin/scontrol",
     slurm_conf: str = "/etc/slurm/slurm.conf",
     timeout_s: int = 120,
     lock_path: Path | None = None,
@@ -150,5 +153,6 @@ def sacct_cycle(  # noqa: PLR0913 - the settings of one [[source]]
 
     Raises SourceError for a name that is not one cluster's.
     """
-    programs = Programs(sacct, sdiag, sacctmgr, Runner(slurm_conf, timeout_s, lock_path))
+    run = Runner(slurm_conf, timeout_s, lock_path)
+    programs = Programs(sacct, sdiag, sacctmgr, run, scontrol)
     return Cycle(SacctAccounting(clusters, programs, now=now), settings, now=now)

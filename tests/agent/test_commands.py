@@ -22,6 +22,7 @@ READS = [
     "sacct -e",
     f"/usr/bin/sacct -M alpha -a -D -X -s CD,F -S uts1 -E uts2 -n -p --noconvert {NONCE} -o End",
     "sacct -M alpha -j 1,2,3",
+    "sdiag",
     "/opt/slurm/bin/sdiag -M alpha",
     "sacctmgr -nP show cluster format=cluster",
     "sacctmgr -nP show assoc cluster=alpha format=id,account",
@@ -70,7 +71,6 @@ OTHERS = [
     "sacct -S now",
     "sacct -B -j 1",
     "sacct --delimiter=|",
-    "sdiag",
     "sdiag --reset",
     "sdiag -r",
     "sdiag -M",
@@ -183,11 +183,11 @@ def test_what_sdiag_says(tmp_path: Path, text: str, said: Controller | None) -> 
     asked = programs(tmp_path, sdiag=text)
     if said is None:
         with pytest.raises(SourceError, match="says nothing of slurmdbd's queue"):
-            asked.controller("alpha")
+            asked.controller("alpha", is_local=False)
     else:
-        assert asked.controller("alpha") == said
+        assert asked.controller("alpha", is_local=True) == said
     (tmp_path / "sdiag").unlink()
-    assert asked.controller("alpha") == Controller(), "without sdiag nobody knows"
+    assert asked.controller("alpha", is_local=True) == Controller(), "nobody knows"
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ class Lab:
             slurm_conf="/srv/slurm.conf",
             sdiag=str(self.folder / "sdiag"),
             sacctmgr=str(self.folder / "sacctmgr"),
+            scontrol=str(self.folder / "scontrol"),
             timeout_s=timeout_s,
         )
 
@@ -351,6 +352,15 @@ def test_the_watermark_waits_for_slurmctlds_queue(lab: Lab) -> None:
     _, last = cycle(source, last.position)
     assert last.complete_through == NOW + 300 - 60
     assert f"uts{NOW - 60 - 600} " in lab.asked("ended")[-1], "all that time is read again"
+
+
+def test_the_local_controller_is_asked_without_slurmdbd(lab: Lab) -> None:
+    """``-M`` would ask slurmdbd where the controller is, which may be the one that is away."""
+    script = '#!/bin/sh\necho "$*" >> "$(dirname "$0")/sdiags"; echo "DBD Agent queue size: 0"\n'
+    lab.program("sdiag", script)
+    lab.program("scontrol", "#!/bin/sh\n[ \"$*\" = 'show config' ] && echo 'ClusterName = beta'\n")
+    cycle(lab.source("alpha", "beta"))
+    assert (lab.folder / "sdiags").read_text(encoding="utf-8").splitlines() == ["-M alpha", ""]
 
 
 def test_a_cluster_that_slurmdbd_does_not_know(lab: Lab) -> None:
