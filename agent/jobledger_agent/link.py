@@ -72,16 +72,19 @@ class Link:
         health: Health,
         complete_through: Callable[[], int],
         jitter_ms: Callable[[int], int] = lambda most: secrets.randbelow(most + 1),
+        open_call: Callable[[CollectorSection, Callable[[Call, Event], None]], Call] = Call,
     ) -> None:
         """``complete_through`` gives what the Status message says of it (epoch s).
 
-        ``jitter_ms(n)`` draws a whole number of milliseconds from 0 to n.
+        ``jitter_ms(n)`` draws a whole number of milliseconds from 0 to n; ``open_call``
+        starts a stream whose events are told to the function that it is given.
         """
         self._collector = collector
         self._identity = identity
         self._spool = spool
         self._health = health
         self._complete_through = complete_through
+        self._open_call = open_call
         self._rotation = Rotation(collector)
         self._sender = Sender(wire.BLOCK_LIMITS, jitter_ms)
         self._events: queue.SimpleQueue[tuple[Call | None, Event]] = queue.SimpleQueue()
@@ -215,7 +218,7 @@ class Link:
     def _open(self) -> None:
         self._rotation.use()
         try:
-            self._stream = Call(self._collector, self._hear)
+            self._stream = self._open_call(self._collector, self._hear)
         except ConfigError as error:
             # A certificate that is being replaced may be half there: try again later.
             self._take([Broke(str(error))])

@@ -1,4 +1,4 @@
-"""Run worlds: ``python -m tests.simulation --seeds 0:10000``, or one with its trace: ``--seed 7``."""
+"""Run worlds: ``python -m tests.simulation --seeds 0:10000``; one with its story: ``--seed 7``."""
 
 import argparse
 import logging

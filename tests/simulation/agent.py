@@ -1,11 +1,11 @@
-"""One agent of a world: the production Spool, Link, Sender, feed and Cycle, on a simulated clock."""
+"""One agent of a world: production Spool, Link, Sender, feed and Cycle, on a simulated clock."""
 
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from jobledger_agent import feed, wire
 from jobledger_agent.cycle import Cycle, CycleSettings
@@ -17,6 +17,7 @@ from jobledger_agent.sections import CollectorSection
 from jobledger_agent.source import SourceError
 from jobledger_agent.sources import Feed
 from jobledger_agent.spool import Sighting, Spool, SpoolFull
+from jobledger_agent.stream import Event
 from jobledger_agent.wire import Compared, Encoded
 from jobledger_proto.v1 import usage_pb2 as pb
 from tests.simulation.truth import CLUSTER, Slurm
@@ -40,6 +41,9 @@ class Host(Protocol):
 
     def verify(self, jobs: pb.JobColumns) -> list[int]:
         """What the collector says of these. Raises VerifyError."""
+
+    def open_call(self, agent: "Agent", hear: Callable[[Any, Event], None]) -> Any:  # noqa: ANN401
+        """Open a stream: something like ``call.Call``."""
 
 
 class SimSpool(Spool):
@@ -154,6 +158,7 @@ class Agent:
         self.link = Link(
             CollectorSection(), Identity(self.name, "sim", (CLUSTER,)), self.spool, self.health,
             self._complete_through, jitter_ms=lambda most: self._dice.randint(0, most),
+            open_call=lambda _, hear: self._host.open_call(self, hear),
         )  # fmt: skip
         cycle = Cycle(self._slurm, SETTINGS, now=now_s, monotonic_ms=lambda: self._slurm.now * 1000)
         self.feed = Feed(cycle.name, cycle, 30, is_live=True)

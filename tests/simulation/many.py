@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.simulation.world import Violation, World
+from tests.simulation.judge import Violation
+from tests.simulation.world import World
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 

@@ -17,21 +17,18 @@ from jobledger_agent.tree import TreeEntry
 
 CLUSTER = "alpha"
 CPUS = 4
+EPOCH_S = 1_790_000_000
 LATE_S = 400
 """A row that slurmdbd learns of later than this, with an empty queue, is past-dated."""
 Key = tuple[int, int]
 
-_JOB = SlurmJob(**(
-    dict.fromkeys(SlurmJob._fields, 0)
-    | {
-        "cluster": CLUSTER, "state": "RUNNING", "alloc_tres": (("cpu", CPUS), ("mem", 1024)),
-        "req_tres": NO_TRES, "alloc_cpus": CPUS, "nodes": 1, "node_list": "n1", "user": "alice",
-        "uid": 1000, "account": "physics", "partition": "batch", "qos": "normal", "wckey": "",
-        "reservation": "", "energy_j": -1, "total_cpu_ms": -1, "max_rss_bytes": -1,
-        "timelimit_s": -1, "cancelled_by_uid": -1, "array_task": -1, "het_offset": -1,
-        "restarts": -1, "slurm_elapsed_s": -1,
-    }
-))  # type: ignore[arg-type]  # fmt: skip
+_JOB = SlurmJob._make(0 for _ in SlurmJob._fields)._replace(
+    cluster=CLUSTER, state="RUNNING", alloc_tres=(("cpu", CPUS), ("mem", 1024)),
+    req_tres=NO_TRES, alloc_cpus=CPUS, nodes=1, node_list="n1", user="alice", account="physics",
+    partition="batch", qos="normal", wckey="", reservation="", energy_j=-1, total_cpu_ms=-1,
+    max_rss_bytes=-1, timelimit_s=-1, cancelled_by_uid=-1, array_task=-1, het_offset=-1,
+    restarts=-1, slurm_elapsed_s=-1,
+)  # fmt: skip
 
 
 @dataclass
