@@ -78,8 +78,9 @@ class Line:
         """Return the line."""
         spent_ms = clock.monotonic_ms() - self._started_ms
         done_s, total_s = self._backfill.done_s, self._backfill.total_s
+        days = -(-total_s // DAY_S)
         parts = [
-            f"{done_s // DAY_S:,} of {-(-total_s // DAY_S):,} days",
+            f"{days if done_s >= total_s else done_s // DAY_S:,} of {days:,} days",
             counts(report, waiting),
             f"{report.acknowledged * 1000 // max(1, spent_ms):,}/s",
         ]

@@ -1,0 +1,163 @@
+"""backfill, verify and replay on a real Slurm, beside an agent that runs and without it."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.slurm import truth
+from tests.slurm.conf import CLUSTER
+from tests.slurm.daemons import free_ports
+from tests.slurm.lab import Lab
+from tests.slurm.river import River
+from tests.slurm.workload import submit
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+
+JOBS = 8
+SINCE_S = 2 * 86_400
+PURGED = "DELETE FROM job_runs WHERE job_id IN (SELECT job_id FROM job_runs LIMIT 3)"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    # Not pytest's folder, which is ours alone: daemons of other users look inside.
+    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-"))
+    home.chmod(0o755)
+    slurm = Lab(home)
+    try:
+        slurm.up()
+        for number in range(JOBS):
+            submit(slurm, slurm.job_users[number % 2], script="true")
+        deadline = time.monotonic() + 60
+        while sum(row.end > 0 for row in truth.rows(slurm)) < JOBS:
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+        time.sleep(2)  # an end of this very second is in no span yet
+        yield slurm
+    finally:
+        slurm.down()
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def river(lab: Lab, tmp_path: Path) -> Iterator[River]:
+    """A collector with empty books, and the settings of an agent that does not run yet."""
+    river = River(f"sqlite:///{tmp_path}/books.db", free_ports(1)[0], lab, tmp_path)
+    try:
+        river.command("jobledger_collector.cli", "migrate", "--db", river.url)
+        river.start_collector()
+        yield river
+    finally:
+        river.close()
+
+
+def agent(river: River, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobledger_agent.cli", *arguments]
+    settings = ("--config", str(river.folder / "agent.toml"))
+    return subprocess.run(
+        [*command, *settings], capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def books(river: River, sql: str) -> list[tuple[int, ...]]:
+    path = river.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, timeout=20)) as database, database:
+        return database.execute(sql).fetchall()
+
+
+def stored(river: River) -> int:
+    return books(river, "SELECT count(*) FROM job_runs")[0][0]
+
+
+def since() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(time.time() - SINCE_S))
+
+
+def test_backfill_verify_and_replay(river: River) -> None:
+    empty = agent(river, "verify", "--since", since(), "--json")
+    assert empty.returncode == 1, empty.stderr
+    days = [json.loads(line) for line in empty.stdout.splitlines()]
+    assert sum(day["missing"] for day in days) == JOBS
+    filled = agent(river, "backfill", "--since", since(), "--cluster", CLUSTER, "--json")
+    assert filled.returncode == 0, filled.stderr
+    assert json.loads(filled.stdout)["verdicts"] == {"new": JOBS}
+    assert "3 of 3 days" in filled.stderr
+    assert stored(river) == JOBS
+    assert not list(river.folder.glob("spool.db*"))  # neither the agent's nor its own is left
+    equal = agent(river, "verify", "--since", since())
+    assert equal.returncode == 0, equal.stdout + equal.stderr
+    assert equal.stdout.count("equal") == 3
+    books(river, PURGED)
+    differs = agent(river, "verify", "--since", since())
+    assert differs.returncode == 1
+    assert "DIFFERS" in differs.stdout
+    again = agent(river, "replay", "--since", since(), "--json")
+    assert json.loads(again.stdout)["verdicts"] == {"new": 3, "known": JOBS - 3}
+    assert agent(river, "verify", "--since", since()).returncode == 0
+
+
+def test_they_work_beside_an_agent_that_runs(river: River) -> None:
+    river.start_agent()
+    deadline = time.monotonic() + 40
+    while stored(river) < JOBS:
+        assert time.monotonic() < deadline, river.log()
+        time.sleep(0.2)
+    books(river, PURGED)
+    said = agent(river, "backfill", "--since", since(), "--json")
+    assert json.loads(said.stdout)["verdicts"] == {"new": 3, "known": JOBS - 3}, said.stderr
+    equal = agent(river, "verify", "--since", since())
+    assert equal.returncode == 0, equal.stdout + equal.stderr
+    held = agent(river, "replay", "--held", "--json")
+    assert json.loads(held.stdout) == {"released": 0}
+    river.must_run()
+
+
+def test_a_killed_backfill_goes_on(river: River) -> None:
+    """Years of empty days and a few of jobs: killed again and again, it comes to the end once."""
+    long_ago = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 60 * 86_400))
+    command = [sys.executable, "-m", "jobledger_agent.cli", "backfill", "--since", long_ago,
+               "--config", str(river.folder / "agent.toml")]  # fmt: skip
+    for _ in range(3):
+        with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as killed:
+            time.sleep(2.5)
+            os.killpg(killed.pid, signal.SIGKILL)
+    spool = river.folder / "spool.db.backfill"
+    with closing(sqlite3.connect(spool)) as database:
+        (position,) = database.execute("SELECT position FROM positions").fetchone()
+    before = json.loads(position)["reached"][CLUSTER]
+    assert time.time() - 60 * 86_400 < before < time.time()
+    done = agent(river, "backfill", "--since", long_ago, "--json")
+    assert done.returncode == 0, done.stderr
+    assert stored(river) == JOBS
+    assert agent(river, "verify", "--since", since()).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("backfill",), 3, "--since is missing"),
+        (("verify", "--since", "2099-01-01"), 3, "must be earlier"),
+        (("verify", "--day", "2026-01-01", "--since", "2026-01-01"), 3, "give --day, or"),
+        (("replay", "--held", "--since", "2026-01-01"), 3, "give --held, or"),
+        (("verify", "--day", "soon"), 2, "is no time"),
+        (("verify", "--day", "2026-01-01", "--cluster", "beta"), 3, "reads cluster beta"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    river: River, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    said = agent(river, *arguments)
+    assert said.returncode == code
+    assert told in said.stderr
+    assert "Traceback" not in said.stderr
