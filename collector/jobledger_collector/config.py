@@ -47,7 +47,7 @@ class ServerSection:
     listen: str = "127.0.0.1:7610"
     max_streams: int = 32
     token_file: str = ""
-    """When set, every agent must present this token."""
+    """Of agents that are not enrolled: these must present it, wherever they call from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +254,6 @@ def _check(config: CollectorConfig) -> None:
         raise ConfigInvalid(
             f"[server] listen = {address} can be reached from other machines, but [tls] names no"
             " certificate: name certificate_file and key_file, or listen on 127.0.0.1."
-        )
-    if not address.is_loopback and not (tls.client_ca_file or config.server.token_file):
-        raise ConfigInvalid(
-            f"[server] listen = {address} can be reached from other machines, but anybody could"
-            " report: set [tls] client_ca_file or [server] token_file."
         )
 
 

@@ -12,6 +12,7 @@ from jobledger_collector.store.operations_views import (
     quarantine_page,
     quarantine_reasons,
 )
+from jobledger_collector.store.verifications import Verified, last_verified
 from jobledger_web import clock
 from jobledger_web.access import Permission, requires
 from jobledger_web.database import reading
@@ -43,6 +44,8 @@ class ShownAgent(NamedTuple):
     row: AgentRow
     silent_s: int
     lag_s: int | None
+    verified: tuple[Verified, ...]
+    """What was last compared with Slurm of the clusters that it reports for."""
 
     @property
     def is_silent(self) -> bool:
@@ -106,11 +109,13 @@ def agents() -> str:
     with reading() as conn:
         rows = agent_rows(conn)
         clusters = cluster_names(conn)
+        verified = last_verified(conn)
     shown = [
         ShownAgent(
             row,
             max(0, now - row.last_seen),
             max(0, now - row.complete_through) if row.complete_through else None,
+            tuple(one for one in verified if one.cluster in row.clusters.split(",")),
         )
         for row in rows
     ]
