@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 from jobledger_agent import VERSION, clock, settings_text
 from jobledger_agent.config import DEFAULT_PATH, ConfigError, parse
-from jobledger_agent.enrolled import left_to_do
 from jobledger_agent.enrolment_code import CODE_CHARS_MAX, Code, CodeError, decode, is_whole
 from jobledger_agent.errors import AgentError
 from jobledger_agent.sections import CollectorSection
@@ -124,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _install(code, files, args.directory, owner)
     _configure(args, code, old, settings)
+    from jobledger_agent.enrolled import left_to_do  # noqa: PLC0415 - it needs grpc
+
     for sentence in left_to_do(code, args.config):
         _say(sentence)
     _say("next: `jobledger-agent doctor`, then `systemctl enable --now jobledger-agent`")
