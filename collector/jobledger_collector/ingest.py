@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, cast
 
 from jobledger_collector import clock
 from jobledger_collector.columns import Row, record_json
@@ -108,10 +108,7 @@ class Ingest:
         """Return the batch as rows, priced by the books as last read."""
         books, scope = self.rating.books, self.door.scope
         entries = decoded.entries
-        clusters = {
-            entry[0] if isinstance(entry, Quarantined) else entry[0][0] for entry in entries
-        }
-        if not all(map(scope.permits, clusters)):
+        if not all(map(scope.permits, _clusters(decoded))):
             entries = [_permitted(entry, scope) for entry in entries]
         return Prepared(decoded, [self._entry(entry, books) for entry in entries], books, scope)
 
@@ -266,9 +263,20 @@ class Ingest:
             return Quarantined(entry.record.cluster, "collector", reason, raw, len(raw))
 
 
+def _clusters(decoded: Decoded) -> set[str]:
+    """Return the clusters that a batch speaks for; nearly every batch is clean."""
+    if decoded.clean:
+        return {row[0][0] for row in cast("Sequence[Row]", decoded.entries)}
+    return {_cluster(entry) for entry in decoded.entries}
+
+
+def _cluster(entry: Row | Quarantined) -> str:
+    return entry.cluster if isinstance(entry, Quarantined) else entry.record.cluster
+
+
 def _permitted(entry: Row | Quarantined, scope: Scope) -> Row | Quarantined:
     """Return an entry, quarantined when its cluster is not the agent's to speak for."""
-    cluster = entry[0] if isinstance(entry, Quarantined) else entry[0][0]
+    cluster = _cluster(entry)
     if scope.permits(cluster) or not cluster:
         return entry
     reason = foreign(scope.agent, cluster)

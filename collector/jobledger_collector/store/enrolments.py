@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, TypeVar
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from jobledger_collector.core.enrolment import NEVER, Enrolment, Known, Shown, Token
+from jobledger_collector.store.engine import raw_cursor
 from jobledger_collector.store.schema_agents import (
     agent_tokens,
     enrolled_clusters,
@@ -19,6 +20,7 @@ MAX_LISTED: Final = 1_000
 """Enrolments listed."""
 
 _Value = TypeVar("_Value")
+_GENERATION: Final = "SELECT generation FROM enrolment_changes"
 
 
 class Enrolled(NamedTuple):
@@ -36,8 +38,14 @@ class Enrolled(NamedTuple):
 
 
 def generation(conn: Connection) -> int:
-    """Return a number that goes up whenever anything here changes: one row, by its key."""
-    found: int = conn.execute(select(enrolment_changes.c.generation)).scalar_one()
+    """Return a number that goes up whenever anything here changes: a table of one row.
+
+    By the driver itself, since every batch asks.
+    """
+    cursor = raw_cursor(conn)
+    cursor.execute(_GENERATION)
+    found: int = cursor.fetchone()[0]
+    cursor.close()
     return found
 
 
