@@ -15,7 +15,8 @@ def with_settings(text: str, section: str, values: Mapping[str, str | bool | Non
     A key that is there is replaced on its line, another one added after the
     section's last setting; a section that is not there comes to the end.
     """
-    lines = text.splitlines()
+    # Not splitlines: TOML's lines end with a newline, whatever else a value holds.
+    lines = text.removesuffix("\n").split("\n") if text else []
     start = next((i for i, line in enumerate(lines) if _names(line) == section), None)
     if start is None:
         added = [f"{key} = {toml(value)}" for key, value in values.items() if value is not None]
@@ -39,8 +40,8 @@ def with_settings(text: str, section: str, values: Mapping[str, str | bool | Non
 
 
 def toml(value: str | bool) -> str:  # noqa: FBT001 - a value, not a switch
-    """Write a value as TOML does: a JSON text is a TOML basic string, too."""
-    return json.dumps(value, ensure_ascii=False)
+    """Write a value as TOML does: a JSON text is a TOML basic string, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _names(line: str) -> str | None:
