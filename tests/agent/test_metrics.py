@@ -1,19 +1,34 @@
 """What Prometheus reads is what is so."""
 
+import re
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
+from jobledger_agent.config import Supervisor
 from jobledger_agent.health import Health
 from jobledger_agent.metrics import AgentMetrics, MetricsError, Subject, complete_through, serve
+from jobledger_agent.sections import (
+    AgentConfig,
+    CollectorSection,
+    MetricsSection,
+    SacctSection,
+    SpoolSection,
+)
+from jobledger_agent.service import Service
+from jobledger_agent.source import SourceFacts
 from jobledger_agent.spool import Spool
-from jobledger_agent.wire import Encoded
+from jobledger_agent.wire import Compared, Encoded, UsageSum
 
+AGENT_MD = Path(__file__).parents[2] / "docs" / "agent.md"
 LIVE = ("sacct:alpha", "sacct:beta")
 
 
@@ -116,6 +131,98 @@ def test_the_lag_is_that_of_the_slowest_source_and_counts_what_is_acknowledged(
 def test_without_a_live_source_there_is_no_lag(spool: Spool) -> None:
     assert Scrape(spool, Health(), live=())("lag_seconds") is None
     assert complete_through(spool, ()) == 0
+
+
+def test_what_sources_told_is_measured_and_what_is_unknown_is_absent(spool: Spool) -> None:
+    health = Health()
+    alpha = SourceFacts(7, 40, 39, 1_790_000_000, 1_790_000_100, "", 900, 2)
+    told = {"alpha": alpha, "beta": SourceFacts(paused="long")}
+    scrape = Scrape(spool, health)
+    known = {
+        "source_dbd_queue_messages": 7,
+        "source_running_jobs": 40,
+        "source_open_runs": 39,
+        "source_runaway_suspects": 2,
+        "source_canary_success_timestamp_seconds": 1_790_000_100,
+        "source_sweep_through_timestamp_seconds": 1_790_000_000,
+    }
+    health.source_told("s", told)
+    for name, value in known.items():
+        assert scrape(name, source="s", cluster="alpha") == value, name
+        assert scrape(name, source="s", cluster="beta") is None, name
+    assert scrape("source_paused", source="s") == 1
+    health.source_told("s", {"alpha": alpha})
+    assert scrape("source_paused", source="s") == 0
+
+
+def compared(missing: int = 0, differing: int = 0, extra: int = 0) -> Compared:
+    nothing = UsageSum(0, 0, 0, 0, 0, 0)
+    return Compared(nothing, nothing, missing, 0, differing, 0, (), extra)
+
+
+def test_sweeps_are_counted_and_what_is_too_much_is_that_of_each_span_as_last_seen(
+    spool: Spool,
+) -> None:
+    health = Health()
+    scrape = Scrape(spool, health)
+    health.compared("alpha", 0, 99, compared(missing=2, differing=1, extra=3))
+    health.compared("alpha", 100, 199, compared(missing=1, extra=4))
+    assert scrape("sweep_missing_total", cluster="alpha") == 3
+    assert scrape("sweep_differing_total", cluster="alpha") == 1
+    assert scrape("sweep_extra", cluster="alpha") == 7
+    health.compared("alpha", 0, 99, compared())
+    assert scrape("sweep_extra", cluster="alpha") == 4
+    health.compared("alpha", 50, 150, compared())
+    assert scrape("sweep_extra", cluster="alpha") == 0
+
+
+def test_the_skew_of_the_clocks_is_absent_until_a_collector_told_its_own(spool: Spool) -> None:
+    health = Health()
+    scrape = Scrape(spool, health)
+    health.link_is_up("0.1")
+    assert scrape("clock_skew_seconds") is None
+    health.link_is_up("0.2", -1_500)
+    assert scrape("clock_skew_seconds") == -1.5
+    health.source_went_well("s", 1, 2_250)
+    assert scrape("source_cycle_seconds", source="s") == 2.25
+
+
+def families(page: str) -> set[str]:
+    """The metrics of a page, as a rule or a dashboard names them."""
+    return {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(page)
+        if family.name.startswith("jobledger_agent_")
+    }
+
+
+def test_a_real_agent_serves_exactly_what_its_page_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documented = set(re.findall(r"^\| `(jobledger_agent_\w+)", AGENT_MD.read_text(), re.MULTILINE))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    config = AgentConfig(
+        collector=CollectorSection("127.0.0.1:1"),
+        spool=SpoolSection(tmp_path / "spool.db"),
+        metrics=MetricsSection(address),
+        sources=(SacctSection(clusters=("alpha",), sacct=tmp_path / "sacct"),),
+    )
+    with closing(Service(config)) as service:
+        running = threading.Thread(target=service.run, args=(Supervisor("", 0, journal=False),))
+        monkeypatch.setattr("signal.signal", lambda *_: None)  # for the main thread only
+        running.start()
+        deadline = time.monotonic() + 20
+        page = ""
+        while "jobledger_agent_build_info{" not in page:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            with suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics") as served:
+                page = served.read().decode()
+        service.stop.set()
+        running.join(20)
+    assert families(page) == documented
 
 
 def test_it_is_served_over_http_and_a_busy_port_is_told(spool: Spool) -> None:
