@@ -9,12 +9,14 @@ from jobledger_agent.accounting import Accounting
 from jobledger_agent.config import ConfigError
 from jobledger_agent.cycle import Cycle, CycleSettings
 from jobledger_agent.folder import FolderSource
+from jobledger_agent.pyslurm import PyslurmSource
 from jobledger_agent.sacct import sacct_cycle
 from jobledger_agent.sections import (
     AgentConfig,
     FileSection,
     LiveSection,
     OtherSection,
+    PyslurmSection,
     SacctSection,
     SlurmrestdSection,
     SourceSection,
@@ -158,6 +160,11 @@ def _slurmrestd_feed(section: SlurmrestdSection, config: AgentConfig) -> Feed:
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
 
 
+def _pyslurm_feed(section: PyslurmSection, config: AgentConfig) -> Feed:
+    source = PyslurmSource(section, lock_path=config.spool.path.with_name(LOCK_NAME))
+    return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=False)
+
+
 def _other_feed(section: OtherSection, _config: AgentConfig) -> Feed:
     source = schedulers.build(section)
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
@@ -166,6 +173,7 @@ def _other_feed(section: OtherSection, _config: AgentConfig) -> Feed:
 _MAKERS: Final[tuple[tuple[type, Callable[..., Feed]], ...]] = (
     (SacctSection, _sacct_feed),
     (SlurmrestdSection, _slurmrestd_feed),
+    (PyslurmSection, _pyslurm_feed),
     (FileSection, _file_feed),
     (OtherSection, _other_feed),
 )

@@ -11,15 +11,21 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from jobledger_agent import clock
+from jobledger_agent.job import Reading, SlurmJob
+from jobledger_agent.slurmrestd import Slurmrestd
+from jobledger_agent.slurmrestd_http import Caller, Server
 from tests.agent.dumps import DATA
 
+NOW = 1_795_300_000
+NOBODY = Caller("", None)
 SAMPLES = {
     "v0.0.38": "22.05",
     "v0.0.39": "23.11",
@@ -241,3 +247,28 @@ def speaking(reply: bytes, *, hold_s: float = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         stop.set()
         thread.join()
+
+
+@contextmanager
+def asking(
+    answer: Answer,
+    cluster: str = "alpha",
+    data_parser: str = "",
+    *,
+    caller: Caller = NOBODY,
+    now: Callable[[], int] = clock.now_s,
+) -> Iterator[tuple[Slurmrestd, list[Asked]]]:
+    with serving(answer) as (address, asked):
+        server = Server(address, caller, timeout_s=10, now=now)
+        yield Slurmrestd((cluster,), server, data_parser=data_parser, now=lambda: NOW), asked
+
+
+def all_of(answer: AbstractContextManager[Iterator[Reading]]) -> list[Reading]:
+    with answer as readings:
+        return list(readings)
+
+
+def jobs_of(answer: AbstractContextManager[Iterator[Reading]]) -> list[SlurmJob]:
+    readings = all_of(answer)
+    assert all(isinstance(reading, SlurmJob) for reading in readings)
+    return [reading for reading in readings if isinstance(reading, SlurmJob)]

@@ -79,7 +79,7 @@ def _tokens(layout: Layout) -> str:
     """Lines by which daemons take JSON Web Tokens, too; none without a key."""
     if layout.jwt_key is None:
         return ""
-    return f"AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={layout.jwt_key}\n"
+    return f"\nAuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={layout.jwt_key}"
 
 
 def slurmdbd_conf(layout: Layout, password: str) -> str:
@@ -102,8 +102,8 @@ StorageUser=slurm
 StoragePass={password}
 StorageLoc=slurm_acct_db
 CommunicationParameters=NoInAddrAny
-TrackWCKey=yes
-{_tokens(layout)}"""
+TrackWCKey=yes{_tokens(layout)}
+"""
 
 
 def slurm_conf(layout: Layout, munge_tag: str) -> str:
@@ -125,8 +125,7 @@ SlurmUser={layout.daemon_user}
 {"" if layout.daemon_user == "slurm" else f"SlurmdUser={layout.daemon_user}"}
 AuthType=auth/munge
 AuthInfo=socket={socket}
-CredType=cred/munge
-{_tokens(layout)}\
+CredType=cred/munge{_tokens(layout)}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={home}/state
 SlurmdSpoolDir={home}/spool/%n

@@ -33,6 +33,7 @@ EXACT = (
 
 CHILD_STARTERS = (
     "agent/jobledger_agent/runner.py",
+    "agent/jobledger_agent/pyslurm.py",
     f"{COLLECTOR}/pdf.py",
     f"{COLLECTOR}/admin/programs.py",
 )
