@@ -168,18 +168,19 @@ class OneCluster:
             lookback_s=self._settings.lookback_s,
             queue_is_empty=may_move,
         )
+        canaries = self._state.canaries
         while begin < now:
             end = min(begin + self._state.pace.slice_s, now)
             noted = yield from self._span((begin, end))
             if noted is None:
                 continue
-            canaries = canary.chosen(self._state.canaries, noted.canaries)
-            self._state = window.with_canaries(self._state, canaries, first, now)
+            canaries = canary.chosen(canaries, noted.canaries)
             if end < now:
                 mark = min(end, self._mark(now)) if may_move else 0
                 yield self._moved(window.reached(self._state, end, mark=mark))
             begin = end
-        self._state = self._state._replace(read_to=max(self._state.read_to, now))
+        state = window.with_canaries(self._state, canaries, first, now)
+        self._state = state._replace(read_to=max(state.read_to, now))
 
     def _mark(self, now: int) -> int:
         """Up to which End slurmdbd shows everything at ``now`` if slurmctld's queue is empty."""

@@ -5,14 +5,18 @@ what ``complete_through`` promises is kept at every moment.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobledger_agent.accounting import SlurmdbdSettings
 from jobledger_agent.cycle import Cycle, CycleSettings
 from jobledger_agent.job import SlurmJob
 from jobledger_agent.source import Block, SourceError
+from jobledger_agent.tree import TreeEntry, TreeKind
 from tests.agent.simslurm import AGENTS_UID, Message, SimSlurm, Span, a_run
 
 NOW = 1_795_300_000
@@ -155,3 +159,300 @@ def test_every_run_arrives_as_slurm_has_it_whatever_fails(
                 assert not broken_promises(slurm, agent, promised)
         slurm.now = max(slurm.now, began + every_s)
     assert agent.lacks() == []
+
+
+# ------------------------------------------------------------------- one mechanism each
+
+
+def an_agent(slurm: SimSlurm, **wanted: int) -> Agent:
+    defaults = {"lookback_s": HOUR, "sweep_days": 0}
+    return Agent(slurm, CycleSettings(**{**defaults, **wanted}))
+
+
+def kinds(slurm: SimSlurm) -> list[str]:
+    """What was asked since the last call."""
+    asked = [kind for kind, _ in slurm.asked]
+    slurm.asked.clear()
+    return asked
+
+
+def test_the_questions_of_a_cycle_and_how_often() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.table |= history()
+    slurm.run(Message(NOW - 50, a_run(1, NOW - 50)))
+    agent = an_agent(slurm)
+    agent.poll()
+    assert kinds(slurm) == ["ended", "open", "tree", "steps", "by_id"]
+    agent.poll()
+    assert kinds(slurm) == ["by_id", "ended"], "the canaries of the first answer"
+    for _ in range(4):
+        slurm.now += 30
+        agent.poll()
+    assert kinds(slurm) == ["ended"] * 4
+    agent.poll_until(NOW + HOUR, 30)
+    asked = kinds(slurm)
+    hour_s = HOUR - 150
+    assert asked.count("ended") <= hour_s // 30 + 2
+    assert asked.count("open") <= hour_s // 300 + 1
+    assert asked.count("by_id") <= hour_s // 300 + 1
+
+
+def test_nothing_moves_when_a_later_question_of_the_cycle_fails() -> None:
+    """The watermark stands until every answer of a cycle was valid."""
+    slurm = SimSlurm(NOW)
+    agent = an_agent(slurm)
+    agent.poll()
+    through = agent.through
+    assert through == NOW + 1 - 60 - 1
+    slurm.now = NOW + 310
+    slurm.dbd_down = [Span(NOW + 313, NOW + 320)]  # after what ended, before what is open
+    slurm.asked.clear()
+    agent.poll()
+    assert kinds(slurm) == ["ended", "open"]
+    assert agent.complaints
+    assert agent.through == through
+    slurm.now = NOW + 330
+    agent.poll()
+    assert agent.through == NOW + 330 - 60
+    assert ("ended", (through - 600, NOW + 330)) in slurm.asked
+
+
+def test_reading_waits_while_the_queue_is_long() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.per_second = 1
+    agent = an_agent(slurm, dbd_queue_max=10)
+    slurm.run(*(Message(NOW, a_run(number, NOW)) for number in range(40)))
+    agent.poll()
+    assert kinds(slurm) == []
+    assert "holds 39 messages for slurmdbd" in agent.cycle.facts()["alpha"].paused
+    assert agent.blocks == []
+    slurm.now += 60
+    agent.poll()
+    assert agent.cycle.facts()["alpha"].paused == ""
+    assert len(agent.stored) == 40
+
+
+def test_the_watermark_heeds_slurmdbds_commit_delay() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.settings = SlurmdbdSettings(commit_delay_s=30)
+    agent = an_agent(slurm)
+    agent.poll()
+    assert agent.through == NOW - 60 - 30
+
+
+def test_a_sweep_finds_what_an_archive_brought_back() -> None:
+    """Conformance case 41; its Ends are weeks old, and no window looks there."""
+    slurm = SimSlurm(NOW)
+    agent = an_agent(slurm, sweep_days=35)
+    agent.poll_until(NOW + HOUR, 60)
+    assert agent.cycle.facts()["alpha"].sweep_through == 0, "the first day has just been read"
+    old = a_run(1, NOW - 20 * DAY, end=NOW - 20 * DAY + 50)
+    slurm.table[1, old.submit] = old
+    slurm.now = NOW + DAY
+    sweeps = []
+    for _ in range(40):
+        agent.poll()
+        slurm.now += 30
+        sweeps += [block.sweep for block in agent.blocks if block.sweep and block.sweep.is_last]
+    assert agent.stored[1, old.submit].end == old.end
+    assert len(sweeps) == 35
+    assert all(a.end + 1 == b.begin for a, b in pairwise(sweeps))
+    assert sweeps[0].begin == pytest.approx(NOW + DAY - 35 * DAY, abs=60)
+    assert agent.cycle.facts()["alpha"].sweep_through == sweeps[-1].end
+    told = [block.sweep for block in agent.blocks]
+    assert told == [None] * len(told), "the sweep is over"
+
+
+def test_the_readings_of_a_slice_come_with_it_and_its_end_is_said_last() -> None:
+    slurm = SimSlurm(NOW)
+    for number in range(2_500):
+        end = NOW - DAY - number
+        slurm.table[number, end - 15] = a_run(number, end - 10, end=end)
+    agent = an_agent(slurm, sweep_days=3, lookback_s=3 * DAY)
+    agent.poll()
+    slurm.now = NOW + DAY
+    told: list[tuple[int, bool]] = []
+    for _ in range(5):
+        agent.poll()
+        slurm.now += 30
+        told += [(len(b.readings), b.sweep.is_last) for b in agent.blocks if b.sweep]
+        assert all(not b.readings or not b.sweep.is_last for b in agent.blocks if b.sweep)
+    assert sum(readings for readings, _ in told) == 2_500
+    assert [is_last for readings, is_last in told if not readings] == [False, True] * 3
+    assert agent.position
+
+
+def test_steps_are_not_asked_for_once_more_by_a_sweep() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.table[1, 5] = a_run(1, NOW - 2 * DAY, submit=5, end=NOW - 2 * DAY + 9)
+    agent = an_agent(slurm, sweep_days=3, lookback_s=3 * DAY)
+    agent.poll()
+    assert kinds(slurm).count("steps") == 1
+    agent.restart()
+    slurm.now = NOW + DAY
+    agent.poll_until(NOW + DAY + 300, 30)
+    assert "steps" not in kinds(slurm)
+
+
+def test_a_slice_that_is_not_stored_is_asked_again_later() -> None:
+    """The collector was away: whoever reads stopped in the middle, and the position stands."""
+    slurm = SimSlurm(NOW)
+    agent = an_agent(slurm, sweep_days=3)
+    agent.poll()
+    slurm.now = NOW + DAY
+    for block in agent.cycle.read(agent.position):
+        if block.sweep:
+            break
+        agent.position = block.position
+    slurm.asked.clear()
+    for later_s, expected in ((30, 0), (300, 0), (700, 1)):
+        slurm.now = NOW + DAY + later_s
+        agent.poll()
+        sweeps = [block for block in agent.blocks if block.sweep and block.sweep.is_last]
+        assert len(sweeps) == expected
+
+
+def test_slices_are_halved_until_slurm_answers() -> None:
+    slurm = SimSlurm(NOW)
+    for number in range(300):
+        end = NOW - 10 - 200 * number
+        slurm.table[number, end - 15] = a_run(number, end - 10, end=end)
+    slurm.rows_max = 40
+    agent = an_agent(slurm, lookback_s=DAY)
+    agent.poll()
+    assert not agent.complaints
+    assert len(agent.stored) == 300
+    assert agent.through == NOW - 60
+    spans = [span for kind, span in slurm.asked if kind == "ended"]
+    assert len(spans) < 30
+    slurm.rows_max = 0
+    slurm.now += 30
+    agent.poll()
+    assert agent.complaints == ["too many rows"], "below a quarter of an hour it is a failure"
+
+
+def test_a_deleted_canary_does_not_stop_the_agent_for_good() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.table = dict([next(iter(history().items()))])
+    agent = an_agent(slurm)
+    agent.poll()
+    agent.poll()
+    slurm.table.clear()
+    slurm.now += 400
+    agent.poll()
+    assert "no longer shows 1 of 1 finished runs" in agent.complaints[-1]
+    stood = agent.through
+    assert stood < NOW, "nothing since it was last found counts"
+    newer = a_run(5, slurm.now - 20, end=slurm.now - 10, uid=900)
+    slurm.table[5, newer.submit] = newer
+    slurm.now += 30
+    agent.poll()
+    slurm.now += 30
+    agent.poll()
+    assert len(agent.complaints) == 2
+    assert agent.through > NOW
+
+
+def test_a_run_that_nobody_knows_any_more_is_forgotten_only_beside_a_canary() -> None:
+    slurm = SimSlurm(NOW)
+    gone = a_run(1, NOW - 50)
+    slurm.table = {(1, gone.submit): gone}
+    agent = an_agent(slurm)
+    agent.poll()
+    slurm.table.clear()
+    for _ in range(3):
+        slurm.now += 300
+        agent.poll()
+        assert agent.cycle.facts()["alpha"].open_runs == 1, "nothing proves that it is gone"
+    slurm.table |= {(7, 7): a_run(7, slurm.now - 9, submit=7, end=slurm.now - 1)}
+    for _ in range(3):
+        slurm.now += 300
+        agent.poll()
+    assert agent.cycle.facts()["alpha"].open_runs == 0
+    assert not agent.complaints
+
+
+def test_jobs_that_run_but_are_not_shown_are_an_alarm_after_some_patience() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.run(Message(NOW, a_run(1, NOW)))
+    slurm.hidden = [Span(NOW, NOW + DAY)]
+    agent = an_agent(slurm)
+    for _ in range(4):
+        slurm.now += 30
+        agent.poll()
+    assert not agent.complaints, "slurmctld's figure may be old"
+    assert agent.through == 0, "but nothing counts"
+    slurm.now += 30
+    agent.poll()
+    assert "runs 1 jobs, but accounting shows none" in agent.complaints[-1]
+    slurm.hidden = []
+    slurm.now += 30
+    agent.poll()
+    assert len(agent.complaints) == 1
+    assert agent.through > NOW
+
+
+def test_runaways_are_suspected_and_left_alone() -> None:
+    slurm = SimSlurm(NOW)
+    rows = [
+        a_run(1, NOW - 3 * DAY, timelimit_s=HOUR),
+        a_run(2, NOW - 3 * DAY, timelimit_s=HOUR, state="SUSPENDED"),
+        a_run(3, NOW - 3 * DAY),
+        a_run(4, NOW - HOUR, timelimit_s=60),
+        a_run(5, NOW - 3 * DAY, timelimit_s=HOUR, suspended_s=2 * DAY + HOUR),
+    ]
+    slurm.run(*(Message(NOW, row) for row in rows))
+    agent = an_agent(slurm)
+    slurm.now += 10
+    agent.poll()
+    assert agent.cycle.facts()["alpha"].runaway_suspects == 1
+    assert all(run.end == 0 for run in agent.stored.values())
+
+
+def test_a_restart_forgets_nothing() -> None:
+    slurm = SimSlurm(NOW)
+    slurm.run(Message(NOW, a_run(1, NOW)))
+    agent = an_agent(slurm)
+    slurm.now += 10
+    agent.poll()
+    slurm.run(Message(NOW + 60, a_run(1, NOW, end=NOW + 60)))
+    slurm.now = NOW + 3 * DAY
+    agent.restart()
+    agent.poll()
+    assert agent.lacks() == []
+    agent.poll_until(NOW + 3 * DAY + 2 * HOUR, 60)
+    begins = [span[0] for kind, span in slurm.asked if kind == "ended"]
+    again = [begin for begin in begins if begin <= NOW + 10 - 600 + 60]
+    # Lookback; after the restart; ten minutes and an hour later; and once all of it,
+    # when there was the first finished run to prove that the answers are true.
+    assert len(again) == 5
+
+
+def test_all_of_the_tree_daily_changes_hourly_and_never_all_gone() -> None:
+    slurm = SimSlurm(NOW)
+    root = TreeEntry("alpha", TreeKind.ACCOUNT, "root", (), gone=False, observed=0)
+    slurm.entries = [root, root._replace(kind=TreeKind.ASSOCIATION, name="1"),
+                     root._replace(kind=TreeKind.USER, name="alice")]  # fmt: skip
+    agent = an_agent(slurm)
+
+    def told() -> list[TreeEntry]:
+        agent.poll()
+        return [entry for block in agent.blocks for entry in block.tree]
+
+    assert [entry.name for entry in told()] == ["root", "1", "alice"]
+    slurm.now += 300
+    assert told() == []
+    del slurm.entries[2]
+    slurm.now += HOUR
+    (gone,) = told()
+    assert (gone.name, gone.gone) == ("alice", True)
+    kept, slurm.entries = slurm.entries, slurm.entries[1:]
+    slurm.now += HOUR
+    assert [entry for entry in told() if entry.gone] == []
+    assert "has no root account" in agent.complaints[-1]
+    slurm.entries = []
+    slurm.now += HOUR
+    assert told() == [], "it cannot be asked"
+    slurm.entries = kept
+    slurm.now += DAY
+    assert [entry.name for entry in told()] == ["root", "1"], "once a day all of it"
