@@ -27,7 +27,8 @@ def build(plan: Plan) -> Path:
     folder = plan.out / "deb"
     shutil.rmtree(folder, ignore_errors=True)
     _copy(plan, source, folder / "tree")
-    shutil.copyfile(REPOSITORY / "CHANGELOG.md", folder / "tree-CHANGELOG.md")
+    (folder / "upstream").mkdir()
+    shutil.copyfile(REPOSITORY / "CHANGELOG.md", folder / "upstream/CHANGELOG.md")
     _write_debian(plan, folder / "debian")
     plan.run("make", "-f", "debian/rules", "binary", cwd=folder)
     (made,) = plan.out.glob(f"{NAME}_{version(plan)}_*.deb")

@@ -33,12 +33,14 @@ def build(plan: Plan) -> Path:
 def _arrange(plan: Plan, source: Path, folder: Path) -> None:
     shutil.copytree(source / PRIVATE, folder / "lib")
     shutil.copytree(source / "usr/share", folder / "share")
-    shutil.copytree(source / "usr/lib/systemd/system", folder / "systemd")
-    for name in tree.USERS_AND_FOLDERS:
+    (folder / "systemd").mkdir()
+    for name in (*tree.UNITS, *tree.USERS_AND_FOLDERS):  # these start what is in /opt
         shutil.copyfile(REPOSITORY / "systemd" / name, folder / "systemd" / name)
     (folder / "etc").mkdir()
     shutil.copyfile(source / "etc/jobledger/agent.toml", folder / "etc/agent.toml")
     shutil.copyfile(REPOSITORY / "LICENSE", folder / "LICENSE")
+    manual = folder / "share/doc/jobledger-agent/installing.md"
+    shutil.copyfile(REPOSITORY / "docs/installing.md", manual)
     shutil.copyfile(PACKAGING / "tarball/README", folder / "README")
     libraries = '__file__.rpartition("/")[0] + "/site-packages"'
     (folder / "lib/launch.py").write_text(tree.launcher("", libraries, plan.python))

@@ -19,7 +19,7 @@ CACHE = Path("/var/tmp")  # noqa: S108 - survives a restart, unlike /tmp
 MIRROR = "http://deb.debian.org/debian"
 SUITE = "bookworm"
 BASE = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
-PACKAGES = ("python3", "slurm-client", "libmunge2", "man-db", "bash-completion")
+PACKAGES = ("python3", "slurm-client", "libmunge2", "man-db", "bash-completion", "rpm")
 """What the agent's package depends on or recommends, and what its files are for."""
 ENTER = Path(__file__).with_name("enter.sh")
 NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL")

@@ -415,6 +415,43 @@ def test_a_timer_does_in_rounds_what_the_daemon_does_and_they_exclude_each_other
     assert site.machine.shown(TIMER, "ActiveState") == "inactive"
 
 
+# ------------------------------------------------------------------- the first record
+
+
+def test_from_the_package_to_the_first_record_as_the_manual_says(
+    lab: Lab, deb: Path, a_machine: Callable[..., Machine], tmp_path: Path
+) -> None:
+    """One command on each side; the only thing edited by hand is what no program can know."""
+    url = f"sqlite:///{tmp_path}/books.db"
+    jobledger(url, "migrate", module="jobledger_collector.cli")
+    port, metrics = free_ports(2)
+    machine = a_machine(lab.home)
+    machine.install(deb)
+    machine.boot()
+    with start_collector(url, port, tmp_path / "collector.log"):
+        code = jobledger(url, "agents", "add", CLUSTER, "--address", f"127.0.0.1:{port}")
+        machine.write("/root/code", code.encode(), mode=0o600)
+        enrolled = machine.run("jobledger-agent", "enroll", "--file", "/root/code", "--write")
+        assert enrolled.returncode == 0, enrolled.stderr
+        assert f"name {CLUSTER}" in enrolled.stdout + enrolled.stderr
+        machine.must(
+            "sed", "-i",
+            "-e", f's/^clusters = .*/clusters = ["{CLUSTER}"]/',
+            "-e", f's|^slurm_conf = .*|slurm_conf = "{lab.slurm_conf}"|',
+            "-e", f's/^listen = .*/listen = "127.0.0.1:{metrics}"/',
+            "/etc/jobledger/agent.toml",
+        )  # fmt: skip
+        as_itself = ("runuser", "--user=jobledger-agent", "--", "jobledger-agent")
+        told = json.loads(machine.run(*as_itself, "doctor", "--json").stdout)
+        assert told
+        machine.must("systemctl", "enable", "--now", AGENT)
+        site = Site(lab, machine, url, tmp_path)
+        run_jobs(site)
+        expect_all_delivered(site)
+        shown = json.loads(machine.must("jobledger-agent", "status", "--json"))
+        assert shown
+
+
 # ---------------------------------------------------- upgrade and removal, while it runs
 
 
