@@ -4,7 +4,7 @@ A run is one row of slurmdbd's job table. Its identity is (cluster, job_id,
 submit): slurmdbd's own unique index, which a requeue or resize always changes.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 Tres = tuple[tuple[str, int], ...]
 """Resources by name, sorted, in base units (mem in MiB), without energy."""
@@ -64,6 +64,18 @@ class SlurmJob(NamedTuple):
     max_rss_bytes: int
     steps: int
     observed: int
+
+
+BLANK: Final = SlurmJob(
+    cluster="", job_id=0, submit=0, eligible=0, start=0, end=0, suspended_s=0,
+    slurm_elapsed_s=UNKNOWN, state="", cancelled_by_uid=UNKNOWN, exit_code=0, exit_signal=0,
+    alloc_tres=NO_TRES, req_tres=NO_TRES, alloc_cpus=UNKNOWN, nodes=0, node_list="", user="",
+    uid=UNKNOWN, account="", assoc_id=0, partition="", qos="", wckey="", reservation="",
+    reservation_id=0, array_job_id=0, array_task=UNKNOWN, het_job_id=0, het_offset=UNKNOWN,
+    restarts=UNKNOWN, sluid=0, timelimit_s=UNKNOWN, energy_j=UNKNOWN, total_cpu_ms=UNKNOWN,
+    max_rss_bytes=UNKNOWN, steps=0, observed=0,
+)  # fmt: skip
+"""A run of which nothing is known: ``_replace`` what a scheduler tells."""
 
 
 class Unreadable(NamedTuple):
