@@ -36,6 +36,9 @@ class Host(Protocol):
     def agent_may_crash(self, where: str) -> None:
         """Raise Crash, or not."""
 
+    def meanwhile(self, agent: "Agent") -> None:
+        """Let the agent's link act, perhaps, while its reader reads."""
+
     def before_forget(self, agent: "Agent", block_ids: Sequence[int]) -> None:
         """Blocks are about to be deleted: each of their records must be durable elsewhere."""
 
@@ -61,6 +64,7 @@ class SimSpool(Spool):
         complete_through: int,
         sightings: Sequence[Sighting] = (),
     ) -> None:
+        self.host.meanwhile(self.agent)
         self.host.agent_may_crash("before append")
         self._refuse_if_disk_full()
         super().append(source, blocks, position, complete_through, sightings)

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +27,16 @@ def live(seed: int, *, trace: bool = False) -> Result:
     return next(live_all([seed], trace=trace))
 
 
-def live_all(seeds: Iterable[int], *, trace: bool = False) -> Iterator[Result]:
-    """Live through worlds, one for each seed."""
+def live_all(
+    seeds: Iterable[int], *, trace: bool = False, bias: Mapping[str, int] | None = None
+) -> Iterator[Result]:
+    """Live through worlds, one for each seed; ``bias`` sets some of their chances."""
     folder = Path(
         tempfile.mkdtemp(prefix="jobledger-sim-", dir=MEMORY if MEMORY.is_dir() else None)
     )
     try:
         for seed in seeds:
-            world = World(seed, folder, trace=trace)
+            world = World(seed, folder, trace=trace, bias=bias)
             violation = ""
             try:
                 world.run()

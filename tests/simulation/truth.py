@@ -43,6 +43,8 @@ class Run:
     end_known: int
     is_garbled: bool = False
     is_purged: bool = False
+    was_seen_open: bool = False
+    """A whole reading showed it running: how late its end is told does not matter then."""
     was_queued: bool = False
     """Its end waited in slurmctld until slurmdbd was there again."""
     revisions: list[tuple[int, int]] = field(default_factory=list)
@@ -108,7 +110,7 @@ class Slurm:
         """slurmctld holds its messages until then (epoch s)."""
         self.is_blind = False
         self.purge_after_s = -1
-        self.asked: list[str] = []
+        self._shown_open: list[Run] = []
 
     @property
     def now(self) -> int:
@@ -164,7 +166,14 @@ class Slurm:
         """All runs that have no end."""
         self._question(f"open of {cluster}")
         found = [r for r in self.shown() if not r.end_as_of(self.now) and not r.is_garbled]
+        self._shown_open += found
         yield iter([r.as_of(self.now) for r in found])
+
+    def note_seen_open(self) -> None:
+        """What was shown running since the last time has been taken in."""
+        for run in self._shown_open:
+            run.was_seen_open = True
+        self._shown_open.clear()
 
     @contextmanager
     def by_id(self, cluster: str, ids: Sequence[int]) -> Iterator[Iterator[Reading]]:

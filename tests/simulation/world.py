@@ -7,20 +7,19 @@ once nothing fails any more, is checked by ``settle_down``.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from jobledger_agent import clock as agent_clock
-from jobledger_agent.spool import SpoolUnwell
 from jobledger_agent.stream import Event
 from jobledger_agent.verifier import VerifyError
 from jobledger_proto.v1 import usage_pb2 as pb
-from tests.simulation import judge, network
+from tests.simulation import judge, network, settling
 from tests.simulation.agent import Agent, Crash
-from tests.simulation.judge import Violation
+from tests.simulation.chances import drawn
 from tests.simulation.ledger import Ledger, rows_of
 from tests.simulation.network import SimCall
 from tests.simulation.truth import EPOCH_S, Clock, Run, Slurm
@@ -28,19 +27,6 @@ from tests.simulation.truth import EPOCH_S, Clock, Run, Slurm
 TRACE_MAX = 100_000
 JOBS_MAX = 22
 """All of a world's runs fit the smallest quota of a spool in one block, as blocks always do."""
-
-
-@dataclass
-class Faults:
-    """Which faults this world has, and how often in a hundred chances."""
-
-    crash: int = 0
-    cut: int = 0
-    nonsense: int = 0
-    late_old_stream: bool = False
-    collector_crash: int = 0
-    database: int = 0
-    half_open: int = 0
 
 
 @dataclass
@@ -57,8 +43,12 @@ class Tally:
 class World:
     """All of it; ``run`` lives it through."""
 
-    def __init__(self, seed: int, folder: Path, *, trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, folder: Path, *, trace: bool = False, bias: Mapping[str, int] | None = None
+    ) -> None:
+        """``bias`` sets some of the chances (see ``chances.Faults``)."""
         self.dice = random.Random(seed)
+        self.faults = drawn(self.dice, bias or {})
         self.seed = seed
         self.folder = folder
         self.clock = Clock(EPOCH_S)
@@ -67,12 +57,10 @@ class World:
         self.calls: list[SimCall] = []
         self.happened = Tally()
         self.trace: list[str] | None = [] if trace else None
-        self.faults = Faults()
         self.is_calm = False
         self.is_revoked = False
-        self.database_is_down = False
         self.was_blind = False
-        self.is_long = self.dice.random() < 0.25
+        self.is_long = self.dice.randrange(100) < self.faults.long
         """Whether it goes on to the next day's sweep."""
         self.is_swept = False
         self.next_job = 1
@@ -96,6 +84,16 @@ class World:
             self.say(f"agent killed {where}")
             raise Crash(where)
 
+    def meanwhile(self, agent: Agent) -> None:
+        """Between two steps of a reading the agent's other thread may act."""
+        if self.chance(self.faults.meanwhile):
+            self.say(f"meanwhile the link of {agent.name}")
+            self.clock.pass_ms(self.dice.choice((0, 1_000, 2_000)))
+            for call in self.calls:
+                if call.agent is agent and call.down and not call.is_dead:
+                    call.deliver()
+            agent.link.turn(0)
+
     # --------------------------------------------------------------------- life
 
     def run(self) -> None:
@@ -105,7 +103,7 @@ class World:
                 self._set_up()
                 for _ in range(self.dice.randint(8, 34)):
                     self._something()
-                self.settle_down()
+                settling.settle_down(self)
             finally:
                 for agent in self.agents:
                     if agent.is_running:
@@ -114,22 +112,13 @@ class World:
 
     def _set_up(self) -> None:
         dice = self.dice
-        self.faults = Faults(
-            crash=dice.choice((0, 0, 1, 4)),
-            cut=dice.choice((0, 3, 10)),
-            nonsense=dice.choice((0, 0, 0, 5)),
-            late_old_stream=dice.random() < 0.5,
-            collector_crash=dice.choice((0, 0, 3, 10)),
-            database=dice.choice((0, 0, 5)),
-            half_open=dice.choice((0, 0, 3)),
-        )
-        self.slurm.errors = dice.choice((0, 0, 5, 20))
+        self.slurm.errors = self.faults.slurm_errors
         for _ in range(dice.choice((1, 1, 1, 1, 2))):
             agent = Agent(f"agent{len(self.agents)}", self.folder, self, self.slurm, dice)
-            if dice.random() < 0.15:
+            if self.chance(self.faults.small_quota):
                 agent.payload_bytes_max = agent.spool._payload_bytes_max = 2_000  # noqa: SLF001
             self.agents.append(agent)
-        if dice.random() < 0.15:
+        if self.chance(self.faults.poison):
             self.ledger.poison.add(dice.randint(1, 8))
         for _ in range(dice.randint(0, 3)):
             self._submit()
@@ -160,7 +149,9 @@ class World:
             start = now + dice.choice((0, 0, 5, 60))
             end = start + dice.choice((1, 10, 200, 900, 4000, 20_000))
             end_known = self.slurm.known_at(end)
-            if dice.random() < 0.06:  # its node died: told late, with an End in the past
+            if self.chance(
+                self.faults.late_end
+            ):  # its node died: told late, with an End in the past
                 end_known = max(end_known, end + dice.choice((100, 300, 3000, 15_000)))
             run = Run(self.next_job, now, start, end, self.slurm.known_at(start), end_known)
             run.was_queued = self.slurm.queue_until > end and end_known == self.slurm.queue_until
@@ -224,44 +215,65 @@ class World:
         self.say(f"{agent.name} goes back to its snapshot")
 
     def _trouble(self) -> None:
+        kinds = {
+            "revoke": self._revoke, "full": self._fill_disk, "damage": self._damage,
+            "blind": self._blind, "purge": self._purge,
+        }  # fmt: skip
         kind = self.dice.choice(("revoke", "full", "damage", "damage", "blind", "purge"))
+        kind = "damage" if self.chance(self.faults.damage) else kind
         agent = self.dice.choice(self.agents)
-        if kind == "revoke":
-            self.is_revoked = not self.is_revoked
-            for call in self.calls:
-                if self.is_revoked and not call.is_dead:
-                    call.cut("this agent is revoked")
-        elif kind == "full":
-            agent.spool.disk_is_full = not agent.spool.disk_is_full
-        elif kind == "damage":
-            if not agent.damage():
-                return
-        elif kind == "blind":
-            self.slurm.is_blind = not self.slurm.is_blind
-            self.was_blind = True
-        elif kind == "purge":
-            stored = self.ledger.ends()
-            gone = [r for r in self.slurm.runs if stored.get(r.key) == r.last_end]
-            if len(gone) < 4 or any(r.is_purged for r in gone):
-                return  # most of what was shown must stay, or nothing would be believed
-            self.dice.choice(gone).is_purged = True
-        self.happened(kind)
-        self.say(f"{kind} ({agent.name})")
+        if kinds[kind](agent):
+            self.happened(kind)
+            self.say(f"{kind} ({agent.name})")
+
+    def _revoke(self, _: Agent) -> bool:
+        self.is_revoked = not self.is_revoked
+        for call in self.calls:
+            if self.is_revoked and not call.is_dead:
+                call.cut("this agent is revoked")
+        return True
+
+    def _fill_disk(self, agent: Agent) -> bool:
+        agent.spool.disk_is_full = not agent.spool.disk_is_full
+        return True
+
+    def _damage(self, agent: Agent) -> bool:
+        if not agent.damage():
+            return False
+        for call in self.calls:
+            if call.agent is agent:
+                call.cut("the wire was cut")  # so that what is damaged is soon met
+        return True
+
+    def _blind(self, _: Agent) -> bool:
+        self.slurm.is_blind = not self.slurm.is_blind
+        self.was_blind = True
+        return True
+
+    def _purge(self, _: Agent) -> bool:
+        stored = self.ledger.ends()
+        gone = [r for r in self.slurm.runs if stored.get(r.key) == r.last_end]
+        if len(gone) < 4 or any(r.is_purged for r in gone):
+            return False  # most of what was shown must stay, or nothing would be believed
+        self.dice.choice(gone).is_purged = True
+        return True
 
     # ------------------------------------------------------------------ the agents
 
     def _poll(self) -> None:
         agent = self.dice.choice(self.agents)
         self.clock.pass_ms(self.dice.choice((1_000, 30_000, 30_000, 60_000, 400_000)))
-        self._cycle(agent)
+        self.cycle(agent)
 
-    def _cycle(self, agent: Agent) -> str:
+    def cycle(self, agent: Agent) -> str:
         try:
             complaint = agent.cycle()
         except Crash:
             self._restart(agent)
             return "killed"
         self.say(f"{agent.name} read Slurm: {complaint or 'well'}")
+        if not complaint:
+            self.slurm.note_seen_open()
         judge.check_position(self, agent)
         return complaint
 
@@ -304,74 +316,6 @@ class World:
         return [int(v) for v in self.ledger.would(rows_of(jobs, self.clock.now_s()))]
 
     # ------------------------------------------------------------------ what must hold
-
-    def settle_down(self) -> None:
-        """Nothing fails any more: everything must arrive, and arrive exactly."""
-        self.say("---- nothing fails any more")
-        self.is_calm = True
-        self.slurm.errors, self.slurm.is_blind, self.is_revoked = 0, False, False
-        for agent in self.agents:
-            agent.spool.disk_is_full = False
-        for call in self.calls:
-            call.is_half_open = False
-        last = max((run.last_known for run in self.slurm.runs), default=0)
-        self.clock.pass_ms(max(0, last - self.clock.now_s()) * 1000 + 61_000)
-        self._read_and_deliver()
-        judge.check_held(self)
-        self.ledger.poison.clear()
-        for agent in self.agents:
-            self._release(agent)
-        self.clock.pass_ms(3_601_000)
-        for _ in range(2):
-            self._read_and_deliver()
-        judge.check_ordinary(self)
-        if self.was_blind or self.is_long:
-            self._sweep()
-        judge.check_all(self)
-
-    def _release(self, agent: Agent) -> None:
-        """Offer what is held again."""
-        while agent.spool.stats().held_blocks:
-            with suppress(SpoolUnwell):
-                agent.spool.release_held()
-        agent.link.wake()
-
-    def _sweep(self) -> None:
-        """Wait for the next day, when the past is read again."""
-        for _ in range(2):  # an agent that was set back counts its first day anew
-            self.clock.pass_ms(86_400_000)
-            for _ in range(9):
-                self._read_and_deliver()
-                self.clock.pass_ms(700_000)
-                if judge.past_is_read(self):
-                    self.is_swept = True
-                    return
-        raise Violation("the past is never read again")
-
-    def _read_and_deliver(self) -> None:
-        for agent in self.agents:
-            for _ in range(4):
-                complaint = self._cycle(agent)
-                self._deliver(agent)
-                if not complaint:
-                    break
-                self.clock.pass_ms(30_000)
-
-    def _deliver(self, agent: Agent) -> None:
-        """Let messages travel until nothing is left to do."""
-        for _ in range(3000):
-            self.turn(agent)
-            live = [call for call in self.calls if call.up or call.down]
-            for call in live:
-                while call.up:
-                    network.collect(self, call, call.up.popleft())
-                while call.down:
-                    call.deliver()
-            if not live:
-                if not agent.spool.stats().records and agent.link.due_in_ms() > 0:
-                    return
-                self.clock.pass_ms(max(1, agent.link.due_in_ms()))
-        raise Violation(f"{agent.name} never delivers what waits: {agent.spool.stats()}")
 
     @contextmanager
     def _clocks(self) -> Iterator[None]:
