@@ -2,6 +2,8 @@
 
 import datetime as dt
 import http.client
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,6 +13,20 @@ from jobledger_agent.spool import SourceMark, SpoolStats, peek
 
 TIMEOUT_S: Final = 2
 METRICS_BYTES_MAX: Final = 1 << 20
+_SAMPLE: Final = re.compile(r"jobledger_agent_(source|sweep)_(\w+)\{([^}]*)\}")
+_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ABOUT: Final = {
+    "dbd_queue_messages": "{} messages wait for slurmdbd",
+    "running_jobs": "{} jobs run",
+    "open_runs": "{} in accounting",
+    "runaway_suspects": "{} runaway suspects",
+    "canary_success_timestamp_seconds": "proved true {}",
+    "sweep_through_timestamp_seconds": "compared through {}",
+    "missing_total": "{} missing",
+    "differing_total": "{} differing",
+    "extra": "{} extra",
+}
+"""What a person reads of a cluster, by the end of the metric's name."""
 
 
 class AgentStatus(NamedTuple):
@@ -35,6 +51,8 @@ def as_json(status: AgentStatus) -> dict[str, object]:
         "spool": str(status.spool),
         "records": status.stats.records,
         "bytes": status.stats.payload_bytes,
+        "held_records": status.stats.held_records,
+        "held_blocks": status.stats.held_blocks,
         "oldest_age_s": _age_s(status),
         "sources": [
             {
@@ -44,6 +62,10 @@ def as_json(status: AgentStatus) -> dict[str, object]:
             }
             for mark in status.marks
         ],
+        "clusters": {
+            cluster: {name: float(value) for name, value in told.items()}
+            for cluster, told in facts(status.metrics).items()
+        },
         "metrics": status.metrics,
     }
 
@@ -57,15 +79,53 @@ def as_text(status: AgentStatus) -> str:
             f" the oldest for {_age_s(status):,} s"
         ),
     ]
+    if status.stats.held_records:
+        lines.append(
+            f"held       {status.stats.held_records:,} records that the collector refused; when"
+            " both programs are of one version: jobledger-agent replay --held"
+        )
     lines += [
         f"source     {mark.source}: read through {_when(mark.complete_through)},"
         f" acknowledged through {_when(mark.acknowledged_through)}"
         for mark in status.marks
     ]
+    lines += [
+        f"cluster    {cluster}: {', '.join(_told(about))}"
+        for cluster, about in facts(status.metrics).items()
+    ]
+    lines += _troubles(status.metrics)
     connected = status.metrics.get("jobledger_agent_collector_connected")
     running = {None: "not seen: no metrics", "1.0": "connected to the collector"}
     lines.append(f"agent      {running.get(connected, 'not connected to the collector')}")
     return "\n".join(lines)
+
+
+def facts(metrics: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what the running agent last learned, by cluster and by the metric's end."""
+    found: dict[str, dict[str, str]] = {}
+    for sample, value in metrics.items():
+        match = _SAMPLE.fullmatch(sample)
+        labels = dict(_LABEL.findall(match[3])) if match else {}
+        if match and "cluster" in labels:
+            found.setdefault(labels["cluster"], {})[match[2]] = value
+    return found
+
+
+def _told(about: Mapping[str, str]) -> Iterator[str]:
+    for name, words in _ABOUT.items():
+        if name in about:
+            number = int(float(about[name]))
+            yield words.format(_when(number) if name.endswith("_seconds") else f"{number:,}")
+
+
+def _troubles(metrics: Mapping[str, str]) -> Iterator[str]:
+    """Say what the running agent waits for."""
+    if metrics.get("jobledger_agent_spool_full") == "1.0":
+        yield "full       the spool or its disk is full: nothing is read until there is room"
+    for sample, value in metrics.items():
+        if sample.startswith("jobledger_agent_source_paused{") and value == "1.0":
+            name = dict(_LABEL.findall(sample)).get("source", "")
+            yield f"paused     {name} waits until slurmctld has told slurmdbd what it holds"
 
 
 def _age_s(status: AgentStatus) -> int:
