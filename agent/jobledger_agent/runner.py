@@ -6,7 +6,6 @@ all processes that share a lock file. An answer goes to a file first: it is look
 at only once the program has ended well.
 """
 
-import fcntl
 import os
 import selectors
 import signal
@@ -15,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from time import sleep
 from typing import IO, Any, BinaryIO, Final, cast
 
 from jobledger_agent import clock
 from jobledger_agent.accounting import TooMuch
 from jobledger_agent.commands import allowed, verdict
 from jobledger_agent.source import SourceError
+from jobledger_agent.turn import alone
 
 MAX_ANSWER_BYTES: Final = 1 << 30
 """Of one answer; a larger one is asked for in smaller spans."""
@@ -29,8 +28,6 @@ MAX_IN_MEMORY_BYTES: Final = 1 << 20
 """Of one answer; what is more waits in a temporary file."""
 MAX_STDERR_BYTES: Final = 65_536
 """Of what a program says on stderr; the rest is read and dropped."""
-LOCK_POLL_S: Final = 0.05
-"""How often a lock that another process holds is tried again."""
 
 _PIPE_BYTES = 65_536
 
@@ -52,46 +49,12 @@ class Runner:
         Forbidden for a command line that the agent must never run.
         """
         with SpooledTemporaryFile(MAX_IN_MEMORY_BYTES) as output:
-            with self._alone(what):
+            with alone(self._lock_path, self._timeout_s, what):
                 said = self._finish(allowed(argv), what, cast("IO[bytes]", output))
             if said:
                 raise SourceError(said)
             output.seek(0)
             yield cast("BinaryIO", output)
-
-    @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
-        """Hold the lock while a program runs; the system takes it from a process that dies."""
-        if self._lock_path is None:
-            yield
-            return
-        try:
-            handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise SourceError(
-                f"{self._lock_path} cannot be opened ({error.strerror}); give its directory to the"
-                " agent's user"
-            ) from error
-        try:
-            self._lock(handle, what)
-            yield
-        finally:
-            os.close(handle)
-
-    def _lock(self, handle: int, what: str) -> None:
-        deadline = clock.monotonic_ms() + 1000 * self._timeout_s
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if clock.monotonic_ms() > deadline:
-                    raise SourceError(
-                        f"{what} was not asked: another jobledger-agent has been asking Slurm for"
-                        f" {self._timeout_s} s; it is tried again"
-                    ) from None
-                sleep(LOCK_POLL_S)
-            else:
-                return
 
     def _finish(self, argv: Sequence[str], what: str, output: IO[bytes]) -> str:
         """Run a program, its stdout into ``output``; what went wrong, or nothing."""
