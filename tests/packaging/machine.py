@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CACHE = Path("/var/tmp")  # noqa: S108 - survives a restart, unlike /tmp
@@ -26,6 +26,7 @@ NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=SIGK
 BUILD_TIMEOUT_S = 600
 RUN_TIMEOUT_S = 120
 BOOT_TIMEOUT_S = 60
+WAIT_TIMEOUT_S = 60
 
 
 class MachineError(Exception):
@@ -88,6 +89,14 @@ def _must(*command: str, timeout_s: int) -> str:
         raise MachineError(f"{command[0]}: status {done.returncode}: {done.stdout[-2000:]}"
                            f"{done.stderr[-2000:]}")  # fmt: skip
     return done.stdout
+
+
+def wait_for(what: Callable[[], object], why: Callable[[], str]) -> None:
+    """Return once it is so, or fail with what is known."""
+    deadline = time.monotonic() + WAIT_TIMEOUT_S
+    while not what():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.25)
 
 
 class Machine:

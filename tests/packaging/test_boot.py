@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.packaging.machine import Machine
+from tests.packaging.machine import Machine, wait_for
 from tests.packaging.test_deb import another_version
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
@@ -35,7 +35,6 @@ ROUND = "jobledger-agent-once.service"
 TIMER = "jobledger-agent-once.timer"
 DROP_INS = f"/run/systemd/system/{AGENT}.d"
 TOKEN_FILE = "/etc/credstore/jobledger-agent.token"
-DEADLINE_S = 60
 SETTINGS = """\
 [agent]
 name = "packaged"
@@ -58,14 +57,6 @@ class Site(NamedTuple):
     machine: Machine
     url: str
     folder: Path
-
-
-def wait_for(what: Callable[[], object], why: Callable[[], str]) -> None:
-    """Return once it is so, or fail with what is known."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not what():
-        assert time.monotonic() < deadline, why()
-        time.sleep(0.25)
 
 
 @pytest.fixture(scope="module")
