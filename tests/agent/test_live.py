@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from jobledger_agent import doctor
+from jobledger_agent.preflight import Check
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook
 
@@ -186,7 +187,7 @@ def test_each_run_arrives_when_it_starts_and_when_it_ends_and_never_again(
 
 
 def test_the_doctor_finds_a_live_source_well_and_ill(slurm: FakeSlurm, settings: Path) -> None:
-    def look() -> dict[str, doctor.Check]:
+    def look() -> dict[str, Check]:
         return {check.name: check for check in doctor.findings(settings)}
 
     slurm.ends(slurm.starts(1))

@@ -152,7 +152,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     ):  # fmt: skip
         (folder / name).write_text(
             text.format(
-                spool_bytes=SPOOL_BYTES, folder=folder, port=port, agent_metrics=agent_metrics, rules=RULES,
+                spool_bytes=SPOOL_BYTES, folder=folder, port=port, rules=RULES,
+                agent_metrics=agent_metrics,
                 collector_metrics=collector_metrics,
             )
         )  # fmt: skip
