@@ -48,6 +48,8 @@ from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_COMPARISONS: Final = 4
 """Agents that compare a span at one time; others come again later."""
+QUIET_S: Final = 900
+"""A comparison on which nothing comes for so long gives its place to another."""
 SPARE_THREADS: Final = 4 + MAX_COMPARISONS
 """For comparisons and health checks while every stream is taken."""
 KEEPALIVE_MS: Final = 30_000
@@ -58,6 +60,10 @@ GRACE_S: Final = 30
 SERVICE: Final = "jobledger.v1.LedgerService"
 _DENIED: Final = grpc.StatusCode.PERMISSION_DENIED
 _UNPROVED: Final = grpc.StatusCode.UNAUTHENTICATED
+_FULL: Final = "This collector serves as many agents as it may: raise [server] max_streams."
+_BUSY_COMPARING: Final = (
+    f"This collector compares for {MAX_COMPARISONS} agents already: come again in a minute."
+)
 _BUSY: Final = "The collector's database is not available; its log says why. Send it again later."
 
 log = logging.getLogger(__name__)
@@ -74,6 +80,9 @@ class Context(Protocol):
 
     def peer(self) -> str:
         """Return the address of the other side."""
+
+    def cancel(self) -> Any:  # noqa: ANN401 - gRPC's own
+        """End the call from this side."""
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
         """End the call with an error."""
@@ -93,6 +102,8 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
         self._rating = Rating(engine)
         self._free = threading.BoundedSemaphore(max_streams)
         self._free_to_verify = threading.BoundedSemaphore(MAX_COMPARISONS)
+        self._lock = threading.Lock()
+        self._comparing: set[Context] = set()
 
     def Report(  # noqa: N802 - the contract's name
         self,
@@ -109,8 +120,15 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
         context: Any,  # noqa: ANN401
     ) -> Iterator[usage_pb2.VerifyResponse]:
         """Compare spans with what is stored, one after the other."""
-        with self._answering(context, self._free_to_verify):
+        with self._answering(context, self._free_to_verify), self._comparing_in(context):
             yield from self._verify(request_iterator, context)
+
+    def stop(self) -> None:
+        """Let each stream finish the batch in hand; comparisons, which write nothing, just end."""
+        self.stopping.set()
+        with self._lock:
+            for context in self._comparing:
+                context.cancel()
 
     def _report(
         self, requests: Iterator[usage_pb2.ReportRequest], context: Context
@@ -137,7 +155,7 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
         shown = shown_by(context)
         self._admission.knock(shown)
         comparison: Comparison | None = None
-        for request in requests:
+        for request in _in_time(requests, context):
             if self.stopping.is_set():
                 raise Stopping
             body = request.WhichOneof("body")
@@ -155,6 +173,17 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
                 comparison = None
             else:
                 raise BatchInvalid("In a comparison only records and its end may follow.")
+
+    @contextmanager
+    def _comparing_in(self, context: Context) -> Iterator[None]:
+        """Know of a comparison while it runs."""
+        with self._lock:
+            self._comparing.add(context)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._comparing.discard(context)
 
     def _comparison(self, message: usage_pb2.Span, shown: Shown) -> Comparison:
         span = read_span(message)
@@ -185,7 +214,7 @@ class Ledger(usage_pb2_grpc.LedgerServiceServicer):
         if not free.acquire(blocking=False):
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "This collector serves as many agents as it may: raise [server] max_streams.",
+                _FULL if free is self._free else _BUSY_COMPARING,
             )
         try:
             yield
@@ -237,7 +266,7 @@ class Server:
     def stop(self) -> None:
         """Let each stream finish and acknowledge the batch in hand, then close."""
         self._health.enter_graceful_shutdown()
-        self._ledger.stopping.set()
+        self._ledger.stop()
         self._server.stop(GRACE_S).wait()
 
     def _bind(self, address: Address, tls: TlsSection) -> Address:
@@ -253,6 +282,23 @@ class Server:
         if not port:
             raise CannotListen(_cannot_listen(address))
         return Address(address.host, port)
+
+
+def _in_time(
+    requests: Iterator[usage_pb2.VerifyRequest], context: Context
+) -> Iterator[usage_pb2.VerifyRequest]:
+    """Yield requests; a call on which none comes for too long is cancelled."""
+    while True:
+        patience = threading.Timer(QUIET_S, context.cancel)
+        patience.daemon = True
+        patience.start()
+        try:
+            request = next(requests, None)
+        finally:
+            patience.cancel()
+        if request is None:
+            return
+        yield request
 
 
 def _probe(address: Address) -> None:

@@ -1,6 +1,7 @@
 """Comparing a span: verdicts as a report would give them, sums, what is extra; nothing written."""
 
 import queue
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -15,7 +16,7 @@ from jobledger_collector.core.enrolment import Listener
 from jobledger_collector.core.record import JobRecord, Verdict
 from jobledger_collector.core.verification import UsageSum, not_told
 from jobledger_collector.metrics import Metrics
-from jobledger_collector.server import Ledger, Server
+from jobledger_collector.server import GRACE_S, Ledger, Server
 from jobledger_collector.store.engine import open_engine, reading
 from jobledger_collector.store.schema import charges, job_runs, quarantine, run_revisions
 from jobledger_collector.store.verifications import last_verified
@@ -190,6 +191,24 @@ def test_a_comparison_must_say_what_it_compares(verify: Verify) -> None:
     broken.uid.append(1)
     verify.requests.put(usage_pb2.VerifyRequest(jobs=broken))
     assert "column uid has 2" in verify.failure()[1]
+
+
+def test_an_open_comparison_does_not_keep_a_server_from_stopping(verify: Verify) -> None:
+    verify.span()
+    verify.jobs(a_job(1))
+    began = time.monotonic()
+    verify.server.stop()
+    assert time.monotonic() - began < GRACE_S
+    assert verify.failure()[0] in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_a_comparison_on_which_nothing_comes_gives_up_its_place(
+    verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobledger_collector.server.QUIET_S", 0.5)
+    verify.span()
+    verify.jobs(a_job(1))
+    assert verify.failure()[0] is grpc.StatusCode.CANCELLED
 
 
 @given(

@@ -9,10 +9,11 @@ from jobledger_agent.files import FileSource
 from jobledger_agent.job import Reading, SlurmJob, Unreadable
 from jobledger_collector.core.document import DocumentSettings, Seller
 from jobledger_collector.core.reporter import Greeting, Health
+from jobledger_collector.core.verification import NOTHING, Compared, ToldSpan
 from jobledger_collector.ingest import Ingest
 from jobledger_collector.issuing import Order, Outcome, issue
 from jobledger_collector.rating import Rating
-from jobledger_collector.store import agents, migrate, people
+from jobledger_collector.store import agents, migrate, people, verifications
 from jobledger_collector.store.accounts import load_accounts
 from jobledger_collector.store.cards import load_card
 from jobledger_collector.store.engine import open_engine, transaction
@@ -52,6 +53,9 @@ HOSTILE: Final = Unreadable(
     "alpha", "line 7", "<script>alert(1)</script> is not a job", b"<b>\x00\xff\x1b[31m</b>", 18
 )
 """A record that would do harm if a page trusted it."""
+
+COMPARED: Final = Compared(NOTHING, NOTHING, 5, 1_234, 6, 0, (), 7)
+"""What a comparison of cluster alpha with Slurm found."""
 
 
 def fresh(url: str) -> Engine:
@@ -112,8 +116,9 @@ def fill(url: str) -> Engine:
     deliver(engine, [HOSTILE])
     bill(engine, PERIOD)
     with transaction(engine) as conn:
-        health = Health(3, NOW_S - 95, 12, "")
+        health = Health(3, NOW_S - 95, 12, "", held_records=2, dbd_queue=40)
         agents.note_health(conn, AGENT, health, NOW_S)
+        verifications.note(conn, ToldSpan(AGENT, "alpha", 1, 2), COMPARED, NOW_S)
         for person in PEOPLE:
             people.add_person(conn, person, PASSWORD)
     return engine

@@ -306,6 +306,9 @@ def test_agents_show_their_lag(sign_in: SignIn, now: list[int]) -> None:
     assert "lab 0.1.0 well" in page
     assert "Lag 1 min" in page
     assert "Waiting in its spool 3" in page
+    assert "Held for a person 2" in page
+    assert "Waiting in Slurm’s controller 40" in page
+    assert "5 were missing, 6 different, 7 extra" in page
     now[0] += 600
     assert "lab 0.1.0 silent" in words(browser.get("/agents").text)
 
