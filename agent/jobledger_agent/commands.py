@@ -222,6 +222,19 @@ def check_cluster(name: str) -> str:
     return name
 
 
+def check_programs(paths: Mapping[str, str]) -> None:
+    """Raise SourceError for a path that does not end in its program's own name.
+
+    What may be run is judged by that name: a wrapper must have it, too.
+    """
+    for name, path in paths.items():
+        if path and path.rpartition("/")[2] != name:
+            raise SourceError(
+                f"{path} is not called {name}: only a program of that name may be run; give a"
+                " wrapper the same name in a directory of its own"
+            )
+
+
 def verdict(what: str, code: int, stderr: str) -> str:
     """What went wrong, in one sentence; empty if nothing did."""
     if code == 0 and not _COMPLAINT.search(stderr):

@@ -22,7 +22,7 @@ from jobledger_agent.answers import (
     job_readings,
     step_use,
 )
-from jobledger_agent.commands import Programs, check_cluster, slurmdbd_settings
+from jobledger_agent.commands import Programs, check_cluster, check_programs, slurmdbd_settings
 from jobledger_agent.cycle import Cycle, CycleSettings
 from jobledger_agent.job import Reading
 from jobledger_agent.runner import Runner
@@ -153,6 +153,7 @@ def sacct_cycle(  # noqa: PLR0913 - the settings of one [[source]]
 
     Raises SourceError for a name that is not one cluster's.
     """
+    check_programs({"sacct": sacct, "sdiag": sdiag, "sacctmgr": sacctmgr, "scontrol": scontrol})
     run = Runner(slurm_conf, timeout_s, lock_path)
     programs = Programs(sacct, sdiag, sacctmgr, run, scontrol)
     return Cycle(SacctAccounting(clusters, programs, now=now), settings, now=now)

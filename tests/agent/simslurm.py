@@ -7,7 +7,7 @@ question takes a second, so that things happen between two of them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobledger_agent.accounting import Controller, RowKey, SlurmdbdSettings, TooMuch
 from jobledger_agent.answers import StepUse
@@ -68,11 +68,12 @@ class SimSlurm:
         self.rows_max = 1 << 30
         self.has_sdiag = True
         self.per_second = 50
-        """Messages that slurmdbd takes in a second."""
+        """Messages that slurmdbd takes in a second in which it takes any."""
+        self.takes_every_s = 1
         self.settings = SlurmdbdSettings(0, 0)
         self.entries: list[TreeEntry] = []
         self.table: dict[tuple[int, int], SlurmJob] = {}
-        self.asked: list[tuple[str, object]] = []
+        self.asked: list[tuple[str, Any]] = []
         self._sent = 0
         self._drained_at = now
 
@@ -151,7 +152,8 @@ class SimSlurm:
         """Bring slurmdbd's table up to now."""
         while self._drained_at < self.now:
             self._drained_at += 1
-            if any(span.holds(self._drained_at) for span in self.dbd_down):
+            is_down = any(span.holds(self._drained_at) for span in self.dbd_down)
+            if is_down or self._drained_at % self.takes_every_s:
                 continue
             for message in self.messages[self._sent : self._sent + self.per_second]:
                 if message.at > self._drained_at:

@@ -384,6 +384,13 @@ def test_what_is_not_one_cluster(name: str) -> None:
         sacct_cycle(["alpha", name], now=lambda: NOW)
 
 
+@pytest.mark.parametrize("path", ["/usr/bin/sacct-wrapper", "/bin/sh", "scancel"])
+def test_a_program_of_another_name(path: str) -> None:
+    """What may be run is judged by the program's name."""
+    with pytest.raises(SourceError, match=f"{path} is not called sacct"):
+        sacct_cycle(["alpha"], now=lambda: NOW, sacct=path)
+
+
 def test_one_cluster_does_not_stop_another(lab: Lab) -> None:
     lab.program(
         "sacct",

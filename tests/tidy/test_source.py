@@ -113,7 +113,7 @@ ALLOWED: tuple[tuple[Rule, str, str], ...] = (
         "collector/jobledger_collector/store/engine.py",
         "import sqlalchemy",
     ),
-    (rules.imports_where_they_belong, "agent/jobledger_agent/sacct.py", "import subprocess"),
+    (rules.imports_where_they_belong, "agent/jobledger_agent/runner.py", "import subprocess"),
     (rules.imports_where_they_belong, TEST_FILE, "import sqlite3"),
     (rules.clock_in_one_place, "agent/jobledger_agent/clock.py", "now = time.time()"),
     (rules.clock_in_one_place, AGENT_FILE, "began = time.monotonic()"),
