@@ -120,6 +120,11 @@ class Programs(NamedTuple):
         """Whether sacctmgr can be asked at all."""
         return os.access(self.sacctmgr, os.X_OK)
 
+    @property
+    def has_sdiag(self) -> bool:
+        """Whether sdiag can be asked at all."""
+        return os.access(self.sdiag, os.X_OK)
+
     def columns(self) -> frozenset[str]:
         """The columns that this sacct knows: an unknown one would fail the question."""
         with self.run((self.sacct, "-e"), "sacct -e") as answer:
@@ -148,13 +153,11 @@ class Programs(NamedTuple):
         return settings_of(text).get("clustername", "")
 
     def controller(self, cluster: str, *, is_local: bool) -> Controller:
-        """What sdiag says; without sdiag nothing. Raises SourceError where it has no answer.
+        """What sdiag says. Raises SourceError where it has no answer.
 
         For another cluster slurmdbd must tell where its controller is; the local
         one answers also while slurmdbd is away, when its queue matters most.
         """
-        if not os.access(self.sdiag, os.X_OK):
-            return Controller()
         which = () if is_local else ("-M", cluster)
         with self.run((self.sdiag, *which), f"sdiag for {cluster}") as answer:
             text = answer.read(MAX_LIST_BYTES).decode("utf-8", "replace")

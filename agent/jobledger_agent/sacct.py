@@ -77,10 +77,12 @@ class SacctAccounting:
 
     def forget(self) -> None:
         """Something failed: Slurm may have been upgraded."""
-        self._columns, self._local = (), ""
+        self._columns = ()
 
     def controller(self, cluster: str) -> Controller:
         """What sdiag says of slurmctld; unknown without sdiag."""
+        if not self._programs.has_sdiag:
+            return Controller()
         self._local = self._local or self._programs.local_cluster()
         return self._programs.controller(cluster, is_local=cluster == self._local)
 
