@@ -218,6 +218,8 @@ class Spool:
             ).rowcount
 
     def _insert(self, source: str, blocks: Sequence[Encoded]) -> int:
+        if not blocks:
+            return 0
         before = spoolrows.complete_through(self._writer, source)
         now_s = self._now_s()
         ids = range(self._take_ids(len(blocks)), self._next_id)
@@ -235,6 +237,8 @@ class Spool:
         return self._next_id - count
 
     def _remember(self, sightings: Sequence[Sighting]) -> None:
+        if not sightings:
+            return
         spoolrows.remember(self._writer, sightings, self._now_s())
         self._recent += len(sightings)  # at most: some replaced an older one
         if self._recent > self._recent_max:
@@ -288,8 +292,10 @@ class Spool:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 delta: list[int] = []
+                before = connection.total_changes
                 yield delta
-                note_change(connection, combined(delta))
+                if connection.total_changes != before:  # else nothing is written, nor synced
+                    note_change(connection, combined(delta))
 
     @contextmanager
     def _mending(self, *, is_reading: bool = False) -> Iterator[None]:

@@ -269,14 +269,14 @@ def any_stream_counts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Link, "_hear", lambda self, _, event: self._events.put((None, event)))
 
 
-def first_suspect_is_held(patch: pytest.MonkeyPatch) -> None:
-    """After a refusal the oldest block in flight is held, without a proof that it was the one."""
+def last_sent_is_held(patch: pytest.MonkeyPatch) -> None:
+    """After a refusal the last block that was sent is held, without a proof that it was the one."""
     broke = Sender._broke  # noqa: SLF001
 
     def hasty(self: Sender, now_ms: int, reason: str, *, is_refusal: bool) -> Any:
         sent = [block.block_id for block in self._in_flight.values()]
         effects = broke(self, now_ms, reason, is_refusal=is_refusal)
-        return (Hold(sent[0], reason), *effects) if is_refusal and sent else effects
+        return (Hold(sent[-1], reason), *effects) if is_refusal and sent else effects
 
     patch.setattr(Sender, "_broke", hasty)
 
@@ -357,7 +357,7 @@ BUGS: tuple[tuple[Plant, Mapping[str, int]], ...] = (
     (silence_is_consent, {}),
     (resume_where_it_was, {}),
     (any_stream_counts, {"late_old_stream": 100, "cut": 10, "nonsense": 0}),
-    (first_suspect_is_held, {"poison": 100}),
+    (last_sent_is_held, {"poison": 100}),
     (poison_blocks_for_ever, {"poison": 100}),
     (failed_call_moves_position, {}),
     (queue_is_not_asked, {}),

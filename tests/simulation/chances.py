@@ -46,7 +46,7 @@ def drawn(dice: random.Random, bias: Mapping[str, int]) -> Faults:
         poison=15,
         small_quota=15,
         damage=0,
-        long=25,
+        long=12,
         late_end=6,
     )
     return faults._replace(**bias)

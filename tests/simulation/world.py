@@ -101,7 +101,7 @@ class World:
         with self._clocks():
             try:
                 self._set_up()
-                for _ in range(self.dice.randint(8, 34)):
+                for _ in range(self.dice.randint(6, 28)):
                     self._something()
                 settling.settle_down(self)
             finally:
