@@ -64,7 +64,6 @@ need_dev() {
     need systemd "checks the unit files" has_program systemd-analyze
     need prometheus "reads the metrics in tests, checks the alerts" has_program promtool
     need strace "fails system calls in the tests of faults" has_program strace
-    need faketime "gives a program another clock in the tests of faults" has_program faketime
     need man-db "reads the manual" has_program man
     need mandoc "checks the manual" has_program mandoc
     need openssl "makes certificates for tests" has_program openssl
