@@ -21,8 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobledger_collector import cli as collector_cli
-from jobledger_collector.admin import cli as admin_cli
 from tests.bench import agent
 from tests.bench.floor import copy_rows
 from tests.bench.usage import PostgresCpu, cpu_of_ended_s, cpu_of_running_s
@@ -32,7 +30,6 @@ from tests.system.memory import wait_and_watch
 from tests.system.programs import free_port, start_agent_once, start_collector
 
 GIVE_UP_S = 3_600.0
-CARD = Path(__file__).parents[2] / "packaging" / "rates" / "mahidol.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +77,7 @@ def measure_floor(server: PostgresServer, dump: Path, jobs: int) -> Measured:
 def measure_path(server: PostgresServer, dump: Path, jobs: int, folder: Path) -> Measured:
     """Send the dump through the real agent and collector."""
     url = server.create()
-    migrated = collector_cli.main(["migrate", "--db", url])
-    if migrated or admin_cli.main(["--db", url, "rates", "load", str(CARD)]):
-        message = "the database could not be prepared; see above"
-        raise SystemExit(message)
+    agent.prepare(url)
     cpu = PostgresCpu(server.pid)
     port = free_port()
     collector = start_collector(url, port, folder / "collector.log")

@@ -7,6 +7,7 @@ it was forked from. CPU is what the kernel accounts to the process and, where it
 starts programs, to these.
 """
 
+import contextlib
 import csv
 import os
 import subprocess
@@ -75,6 +76,14 @@ def figures(folder: Path, jobs: int, server: PostgresServer) -> list[Figure]:
     write_dump(dump, jobs)
     found = [first_poll(folder), idle(folder), reading(folder, dump, jobs)]
     return [*found, *backlog(folder, dump, jobs, server)]
+
+
+def prepare(url: str) -> None:
+    """Make the tables and load a rate card; what that says goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        migrated = collector_cli.main(["migrate", "--db", url])
+        if migrated or admin_cli.main(["--db", url, "rates", "load", str(CARD)]):
+            raise SystemExit("the database could not be prepared; see above")
 
 
 def first_poll(folder: Path) -> Figure:
@@ -172,10 +181,7 @@ def backlog(folder: Path, dump: Path, jobs: int, server: PostgresServer) -> list
     the agent's, from its start, over both parts: a million records in, a million out.
     """
     url, port = server.create(), free_port()
-    if collector_cli.main(["migrate", "--db", url]) or admin_cli.main(
-        ["--db", url, "rates", "load", str(CARD)]
-    ):
-        raise SystemExit("the database could not be prepared; see above")
+    prepare(url)
     spool = folder / "backlog.db"
     peak = _fill(spool, dump, port, folder)
     with start_collector(url, port, folder / "collector.log") as collector:
