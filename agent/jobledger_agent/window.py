@@ -112,9 +112,11 @@ def first_end(
     """From which End on to ask.
 
     While slurmctld's queue is not empty the watermark stands still; what was read
-    behind it is not asked for again until the queue is empty.
+    behind it is not asked for again until the queue is empty. A watermark from the
+    future of a clock that was wrong says nothing of what ended before it.
     """
-    begin = known.watermark - overlap_s if known.watermark else now - lookback_s
+    is_known = 0 < known.watermark <= now
+    begin = known.watermark - overlap_s if is_known else now - lookback_s
     if not queue_is_empty:
         begin = max(begin, known.read_to - overlap_s)
     waiting = [again.begin for again in known.again if again.at <= now]

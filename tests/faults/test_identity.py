@@ -146,11 +146,13 @@ def test_fault_34_agent_claims_anothers_cluster(world: World, site: Site) -> Non
     agent = site.start()
     until("it is refused", lambda: said(agent, "not for alpha"))
     agent.stop()
-    mine = some_runs(500)
+    mine = some_runs(2_500)
     others = [
         DELIMITER.join(run.fields(CLUSTER).values()) for run in some_runs(40, first_id=9_000)
     ]
-    dump = write_runs(world.folder / "dump.txt", mine, "beta", others)
+    dump = write_runs(world.folder / "dump.txt", mine, "beta")
+    with dump.open("a", encoding="utf-8") as out:
+        out.writelines(f"{line}\n" for line in others)
     finished = Running(
         AGENT, "once", "--config", str(site.settings), "--input", str(dump), "--spool",
         str(world.folder / "once.db"), log=world.folder / "once.log",
@@ -172,10 +174,7 @@ def test_fault_35_clock_a_day_off(world: World, tmp_path: Path, days: int) -> No
         "--config", str(config), "--metrics-listen", f"127.0.0.1:{world.metrics_port}",
     )  # fmt: skip
     world.start_collector()
-    wrong = world.start_agent(
-        "run", *options, under=("faketime", "-f", f"{days:+d}d"),
-        environment={"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"},
-    )  # fmt: skip
+    wrong = world.start_agent("run", *options, days_off=days)
     seen = sum(run.end <= now + days * DAY_S for run in slurm.runs.values())
     until("what it can see arrives", lambda: world.count("job_runs") == seen)
     until("its skew is seen", lambda: world.metric("jobledger_agent_clock_skew_seconds"))

@@ -5,6 +5,7 @@ holds with what the test knows that Slurm had.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -22,12 +23,15 @@ from tests.faults.proxy import Proxy
 from tests.faults.truth import Sums
 from tests.system.programs import Running, free_port, start_collector
 
-PATIENCE_S: Final = 40.0
+ROOT: Final = Path(__file__).parents[2]
+PATIENCE_S: Final = 30.0
 LOOK_EVERY_S: Final = 0.02
 AGENT: Final = "jobledger_agent.cli"
 COLLECTOR: Final = "jobledger_collector.cli"
 ADMIN: Final = "jobledger_collector.admin.cli"
 CLUSTER: Final = "alpha"
+PATH: Final = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
+"""So that the tests' own programs are found."""
 
 
 def until(what: str, condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
@@ -104,12 +108,15 @@ class World:
         spool: Path | None = None,
         under: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        days_off: int = 0,
     ) -> Running:
         """Start ``jobledger-agent command``, its collector behind the proxy."""
+        program = ("tests.faults.shifted", str(days_off), AGENT) if days_off else (AGENT,)
         agent = Running(
-            AGENT, command, "--name", name, "--collector", f"127.0.0.1:{port or self.proxy.port}",
+            *program, command, "--name", name, "--collector", f"127.0.0.1:{port or self.proxy.port}",
             "--spool", str(spool or self.spool), *arguments,
-            log=self.folder / f"{name}.log", under=under, environment=environment,
+            log=self.folder / f"{name}.log", under=under,
+            environment={"PYTHONPATH": PATH, **(environment or {})},
         )  # fmt: skip
         self.agents.append(agent)
         return agent
