@@ -23,6 +23,24 @@ def job_id_of(run: Run) -> int:
     return run >> _SUBMIT_BITS
 
 
+def _in_order(runs: Iterable[Run]) -> "array[int]":
+    """The runs in order, each once.
+
+    As a rule they come so; only else are they held as Python's numbers, which take
+    six times the memory.
+    """
+    ordered = array("Q")
+    rest = iter(runs)
+    last = -1
+    for run in rest:
+        if run < last:
+            return _in_order(sorted({run, *ordered, *rest}))
+        if run != last:
+            ordered.append(run)
+            last = run
+    return ordered
+
+
 class Runs:
     """A set of runs that never changes; iterates in order."""
 
@@ -30,13 +48,7 @@ class Runs:
 
     def __init__(self, runs: Iterable[Run] = ()) -> None:
         """Take the runs in any order, some perhaps more than once."""
-        ordered = array("Q")
-        last = -1
-        for run in sorted(runs):
-            if run != last:
-                ordered.append(run)
-                last = run
-        self._sorted = ordered
+        self._sorted = _in_order(runs)
 
     def __len__(self) -> int:
         return len(self._sorted)
