@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.package import tree
-from scripts.package.plan import MAINTAINER, NAME, PACKAGING, PRIVATE, REPOSITORY, REVISION, Plan
+from scripts.package.plan import MAINTAINER, NAME, PRIVATE, REVISION, Plan
 
-TEMPLATES: Final = PACKAGING / "deb"
+TEMPLATES: Final = "packaging/deb"
 DEFAULT_PYTHON: Final = "3.11"
 """Debian 12's; a package for another is a later version, so that an upgrade of Debian takes it."""
 _EXECUTABLE: Final = 0o755
@@ -28,7 +28,7 @@ def build(plan: Plan) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     _copy(plan, source, folder / "tree")
     (folder / "upstream").mkdir()
-    shutil.copyfile(REPOSITORY / "CHANGELOG.md", folder / "upstream/CHANGELOG.md")
+    shutil.copyfile(plan.source / "CHANGELOG.md", folder / "upstream/CHANGELOG.md")
     _write_debian(plan, folder / "debian")
     plan.run("make", "-f", "debian/rules", "binary", cwd=folder)
     (made,) = plan.out.glob(f"{NAME}_{version(plan)}_*.deb")
@@ -58,7 +58,7 @@ def _write_debian(plan: Plan, folder: Path) -> None:
         "@NEXT_PYTHON@": f"{major}.{int(minor) + 1}",
     }
     folder.mkdir(parents=True)
-    for template in sorted(TEMPLATES.iterdir()):
+    for template in sorted((plan.source / TEMPLATES).iterdir()):
         text = template.read_text()
         for hole, filling in holes.items():
             text = text.replace(hole, filling)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from jobledger_agent.cli import build_parser
-from scripts.package.plan import NAME, PACKAGING, BuildError, Plan
+from scripts.package.plan import NAME, BuildError, Plan
 
-PROGRAM_TEMPLATE: Final = PACKAGING / "man/jobledger-agent.1.in"
-SETTINGS_TEMPLATE: Final = PACKAGING / "man/jobledger-agent.toml.5.in"
-EXAMPLE: Final = PACKAGING / "agent.example.toml"
+PROGRAM_TEMPLATE: Final = "packaging/man/jobledger-agent.1.in"
+SETTINGS_TEMPLATE: Final = "packaging/man/jobledger-agent.toml.5.in"
+EXAMPLE: Final = "packaging/agent.example.toml"
 _SECTION: Final = re.compile(r"^(?:# )?(?P<name>\[\[?[a-z]+\]\]?)$")
 _KEY: Final = re.compile(r"^(?:# )?(?P<key>[a-z][a-z0-9_]*) = (?P<value>.+)$")
 _EMPHASIS: Final = re.compile(r"`([^`]+)`")
@@ -62,10 +62,12 @@ def program_page(plan: Plan) -> str:
 
 def settings_page(plan: Plan) -> str:
     """Return jobledger-agent.toml(5) as roff."""
-    return _filled(SETTINGS_TEMPLATE, plan, {"@KEYS@": "\n".join(_settings(keys()))})
+    return _filled(
+        SETTINGS_TEMPLATE, plan, {"@KEYS@": "\n".join(_settings(keys(plan.source / EXAMPLE)))}
+    )
 
 
-def keys(example: Path = EXAMPLE) -> tuple[Key, ...]:
+def keys(example: Path) -> tuple[Key, ...]:
     """Read the example: every key, also those that it shows as a comment."""
     found: list[Key] = []
     section, words = "", list[str]()
@@ -159,9 +161,9 @@ def escaped(text: str) -> str:
     return text.replace("\\", r"\e").replace("-", r"\-").replace("~", r"\(ti").replace("^", r"\(ha")
 
 
-def _filled(template: Path, plan: Plan, holes: dict[str, str]) -> str:
+def _filled(template: str, plan: Plan, holes: dict[str, str]) -> str:
     date = datetime.fromtimestamp(plan.epoch_s, UTC).date().isoformat()
-    text = template.read_text()
+    text = (plan.source / template).read_text()
     for hole, filling in (holes | {"@DATE@": date, "@VERSION@": plan.version}).items():
         if hole not in text:
             raise BuildError(f"{template} has no {hole}")

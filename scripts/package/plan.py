@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 REPOSITORY: Final = Path(__file__).parents[2]
 DIST: Final = REPOSITORY / "dist"
-PACKAGING: Final = REPOSITORY / "packaging"
 NAME: Final = "jobledger-agent"
 MAINTAINER: Final = "Jobledger developers <packages@jobledger.invalid>"
 PRIVATE: Final = f"usr/lib/{NAME}"
@@ -30,6 +29,8 @@ class Plan(NamedTuple):
     version: str
     python: str
     epoch_s: int
+    source: Path = REPOSITORY
+    """Where agent, proto, packaging, systemd and docs lie."""
 
     @property
     def abi(self) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.package import tree
-from scripts.package.plan import MAINTAINER, NAME, PACKAGING, PRIVATE, REPOSITORY, REVISION, Plan
+from scripts.package.plan import MAINTAINER, NAME, PRIVATE, REVISION, Plan
 
-SPEC: Final = PACKAGING / f"rpm/{NAME}.spec.in"
+SPEC: Final = f"packaging/rpm/{NAME}.spec.in"
 _EXECUTABLE: Final = 0o755
 SETTINGS: Final = {
     "_buildhost": "localhost",
@@ -49,7 +49,7 @@ def _copy(plan: Plan, source: Path, target: Path) -> None:
     program.chmod(_EXECUTABLE)
     document = target / "usr/share/doc" / NAME
     for name in ("LICENSE", "CHANGELOG.md"):
-        shutil.copyfile(REPOSITORY / name, document / name)
+        shutil.copyfile(plan.source / name, document / name)
     for page in sorted((target / "usr/share/man").rglob("*.[15]")):
         page.with_name(f"{page.name}.gz").write_bytes(gzip.compress(page.read_bytes(), mtime=0))
         page.unlink()
@@ -58,7 +58,7 @@ def _copy(plan: Plan, source: Path, target: Path) -> None:
 
 def _filled(plan: Plan, source: Path) -> str:
     moment = datetime.fromtimestamp(plan.epoch_s, UTC)
-    text = SPEC.read_text()
+    text = (plan.source / SPEC).read_text()
     for hole, filling in {
         "@VERSION@": plan.version,
         "@REVISION@": REVISION,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.package import tree
-from scripts.package.plan import NAME, PACKAGING, PRIVATE, REPOSITORY, Plan
+from scripts.package.plan import NAME, PRIVATE, Plan
 
 MACHINE: Final = "x86_64"
 _EXECUTABLE: Final = 0o755
@@ -35,18 +35,18 @@ def _arrange(plan: Plan, source: Path, folder: Path) -> None:
     shutil.copytree(source / "usr/share", folder / "share")
     (folder / "systemd").mkdir()
     for name in (*tree.UNITS, *tree.USERS_AND_FOLDERS):  # these start what is in /opt
-        shutil.copyfile(REPOSITORY / "systemd" / name, folder / "systemd" / name)
+        shutil.copyfile(plan.source / "systemd" / name, folder / "systemd" / name)
     (folder / "etc").mkdir()
     shutil.copyfile(source / "etc/jobledger/agent.toml", folder / "etc/agent.toml")
-    shutil.copyfile(REPOSITORY / "LICENSE", folder / "LICENSE")
+    shutil.copyfile(plan.source / "LICENSE", folder / "LICENSE")
     manual = folder / "share/doc/jobledger-agent/installing.md"
-    shutil.copyfile(REPOSITORY / "docs/installing.md", manual)
-    shutil.copyfile(PACKAGING / "tarball/README", folder / "README")
+    shutil.copyfile(plan.source / "docs/installing.md", manual)
+    shutil.copyfile(plan.source / "packaging/tarball/README", folder / "README")
     libraries = '__file__.rpartition("/")[0] + "/site-packages"'
     (folder / "lib/launch.py").write_text(tree.launcher("", libraries, plan.python))
     program = folder / "bin" / NAME
     program.parent.mkdir()
-    text = (PACKAGING / "tarball/jobledger-agent.in").read_text()
+    text = (plan.source / "packaging/tarball/jobledger-agent.in").read_text()
     program.write_text(text.replace("@PYTHON@", plan.python))
     program.chmod(_EXECUTABLE)
     tree.compile_libraries(plan, folder / "lib/site-packages", "site-packages")

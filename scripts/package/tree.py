@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from scripts.package import completion, pages, sbom
-from scripts.package.plan import NAME, PACKAGING, PRIVATE, REPOSITORY, BuildError, Plan
+from scripts.package.plan import NAME, PRIVATE, BuildError, Plan
 
-LOCK: Final = PACKAGING / "agent.lock"
+LOCK: Final = "packaging/agent.lock"
+EXAMPLE: Final = "packaging/agent.example.toml"
 PLATFORMS: Final = ("manylinux2014_x86_64", "manylinux_2_17_x86_64")
 """glibc 2.17 or newer: every system whose Python is new enough has it."""
 OURS: Final = ("agent/jobledger_agent", "proto/jobledger_proto")
@@ -39,11 +40,11 @@ def build(plan: Plan) -> Path:
     _install_libraries(plan, libraries)
     document = root / "usr/share/doc" / NAME
     (document / "third-party").mkdir(parents=True)
-    _write(document / "sbom.cdx.json", sbom.describe(plan, LOCK, libraries))
+    _write(document / "sbom.cdx.json", sbom.describe(plan, plan.source / LOCK, libraries))
     _move_licences(libraries, document / "third-party")
     _remove_the_useless(libraries)
     _install_ours(plan, libraries)
-    _install_system_files(root, document)
+    _install_system_files(plan, root, document)
     _write(root / f"usr/share/bash-completion/completions/{NAME}", completion.script())
     for page in pages.write(plan, root / "usr/share/man"):
         page.chmod(_FILE_MODE)
@@ -91,13 +92,13 @@ def _install_libraries(plan: Plan, libraries: Path) -> None:
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile",
         "--python-version", plan.python, "--implementation", "cp", *platforms, *abis,
-        "--target", libraries, "--requirement", LOCK,
+        "--target", libraries, "--requirement", plan.source / LOCK,
     )  # fmt: skip
 
 
 def _install_ours(plan: Plan, libraries: Path) -> None:
     for folder in OURS:
-        source = REPOSITORY / folder
+        source = plan.source / folder
         for path in sorted(source.rglob("*.py")):
             target = libraries / source.name / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,10 +110,10 @@ def _install_ours(plan: Plan, libraries: Path) -> None:
     )
 
 
-def _install_system_files(root: Path, document: Path) -> None:
+def _install_system_files(plan: Plan, root: Path, document: Path) -> None:
     units = root / "usr/lib/systemd/system"
     for name in UNITS:
-        text = (REPOSITORY / "systemd" / name).read_text()
+        text = (plan.source / "systemd" / name).read_text()
         _write(units / name, text.replace(PROGRAMS_OF_PIP, "/usr/bin/"))
     _write(
         root / f"usr/lib/systemd/system-preset/50-{NAME}.preset",
@@ -121,14 +122,14 @@ def _install_system_files(root: Path, document: Path) -> None:
     )
     for name in USERS_AND_FOLDERS:
         base, _, kind = name.rpartition(".")
-        text = (REPOSITORY / "systemd" / name).read_text()
+        text = (plan.source / "systemd" / name).read_text()
         _write(root / f"usr/lib/{kind}.d/{base}.conf", text)
-    _write(root / "etc/jobledger/agent.toml", (PACKAGING / "agent.example.toml").read_text())
+    _write(root / "etc/jobledger/agent.toml", (plan.source / EXAMPLE).read_text())
     examples = document / "examples"
-    _write(examples / "agent.toml", (PACKAGING / "agent.example.toml").read_text())
+    _write(examples / "agent.toml", (plan.source / EXAMPLE).read_text())
     for name in DROP_INS:
-        _write(examples / name, (REPOSITORY / "systemd/drop-ins" / name).read_text())
-    for script in sorted((PACKAGING / "epilog").glob("*")):
+        _write(examples / name, (plan.source / "systemd/drop-ins" / name).read_text())
+    for script in sorted((plan.source / "packaging/epilog").glob("*")):
         _write(root / PRIVATE / script.name, script.read_text())
 
 

@@ -1,19 +1,27 @@
 """The packages, built once for all tests of this folder."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.package import debian, redhat, tarball
-from scripts.package.plan import Plan, plan
+from scripts.package.plan import REPOSITORY, Plan, plan
 from tests.packaging import machine
 from tests.packaging.machine import Machine
 
 
 @pytest.fixture(scope="session")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return plan(tmp_path_factory.mktemp("dist"), "3.11")
+    """One state of the source: two builds of it are minutes apart."""
+    source = tmp_path_factory.mktemp("source")
+    for folder in ("agent", "proto", "packaging", "systemd", "docs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / folder, source / folder, ignore=ignored)
+    for name in ("CHANGELOG.md", "LICENSE"):
+        shutil.copyfile(REPOSITORY / name, source / name)
+    return plan(tmp_path_factory.mktemp("dist"), "3.11")._replace(source=source)
 
 
 @pytest.fixture(scope="session")

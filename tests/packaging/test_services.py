@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from scripts.package.plan import PACKAGING, REPOSITORY
+from scripts.package.plan import REPOSITORY
 from tests.packaging.machine import Machine, wait_for
 from tests.slurm.daemons import free_ports
 
@@ -43,7 +43,7 @@ def services(a_machine: Callable[..., Machine]) -> Services:
     for name in ("collector", "web"):
         unit = (REPOSITORY / f"systemd/jobledger-{name}.service").read_bytes()
         machine.write(f"/etc/systemd/system/jobledger-{name}.service", unit)
-        text = (PACKAGING / f"{name}.example.toml").read_text()
+        text = (REPOSITORY / f"packaging/{name}.example.toml").read_text()
         for old, new in (("7610", "collector"), ("8080", "web"), ("7612", "metrics")):
             text = re.sub(rf'^(listen = "127\.0\.0\.1:){old}"', rf'\g<1>{ports[new]}"', text,
                           flags=re.MULTILINE)  # fmt: skip
