@@ -22,7 +22,12 @@ MAP_BYTES: Final = 0
 """No memory map: a read error must be an error, not a signal."""
 SQLITE_VERSION: Final = sqlite3.sqlite_version
 _DAMAGE_CODES: Final = frozenset(
-    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_CONSTRAINT,  # a row is there that was never written, or another one twice
+    }
 )
 _PASSING_CODES: Final = frozenset(
     {

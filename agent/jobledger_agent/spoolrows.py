@@ -152,7 +152,10 @@ def count_sightings(connection: sqlite3.Connection) -> int:
 
 def last_id(connection: sqlite3.Connection) -> int:
     """Return the highest id that a block ever had."""
-    query = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'blocks'), 0)"
+    query = (
+        "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'blocks'), 0),"
+        " coalesce((SELECT max(id) FROM blocks), 0))"
+    )
     return int(connection.execute(query).fetchone()[0])
 
 

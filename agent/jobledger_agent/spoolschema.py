@@ -9,6 +9,7 @@ what does not agree is damage: neither delivered nor read on from.
 import hashlib
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Final, NamedTuple
 
 APPLICATION_ID: Final = 0x4A6C5370
@@ -118,6 +119,8 @@ def unsound(connection: sqlite3.Connection) -> str:
 
     Reads no payload: a block proves itself when it is sent.
     """
+    if _tables(connection) != _tables_wanted():
+        return "its tables are not those that were made"
     lone = (
         "SELECT count(*) FROM seals LEFT JOIN blocks ON id = block_id WHERE id IS NULL",
         "SELECT count(*) FROM blocks LEFT JOIN seals ON id = block_id WHERE block_id IS NULL",
@@ -136,6 +139,24 @@ def unsound(connection: sqlite3.Connection) -> str:
         return "blocks and positions are not of one time"
     (newest,) = connection.execute("SELECT coalesce(max(change), 0) FROM recent").fetchone()
     return "it remembers what it has not stored" if newest > state[0] else ""
+
+
+def _tables_wanted() -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(SCHEMA)
+        return _tables(empty)
+
+
+def _tables(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Return the columns of each table and index."""
+    names = connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+    return {
+        name: [
+            *connection.execute("SELECT * FROM pragma_table_info(?)", (name,)),
+            *connection.execute("SELECT * FROM pragma_index_info(?)", (name,)),
+        ]
+        for (name,) in names
+    }
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
