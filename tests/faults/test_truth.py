@@ -50,7 +50,7 @@ def test_fault_36_the_sweep_notices_and_mends(world: World, tmp_path: Path) -> N
     world.finishes(first)
     world.must_hold(add_up(slurm.runs.values()))
     *_, lost = changed_truth(slurm)
-    world.start_agent("run", *options, days_off=1)  # the next day's sweep
+    world.start_agent("run", *options, off_s=DAY_S)  # the next day's sweep
     expected = add_up([*slurm.runs.values(), lost])
     until("what was missing is there", lambda: world.stored() == expected)
     until("one is extra", lambda: world.metric("jobledger_agent_sweep_extra") == 1)

@@ -108,10 +108,10 @@ class World:
         spool: Path | None = None,
         under: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
-        days_off: int = 0,
+        off_s: int = 0,
     ) -> Running:
         """Start ``jobledger-agent command``, its collector behind the proxy."""
-        program = ("tests.faults.shifted", str(days_off), AGENT) if days_off else (AGENT,)
+        program = ("tests.faults.shifted", str(off_s), AGENT) if off_s else (AGENT,)
         agent = Running(
             *program, command, "--name", name, "--collector", f"127.0.0.1:{port or self.proxy.port}",
             "--spool", str(spool or self.spool), *arguments,
