@@ -1,9 +1,10 @@
 """Priced databases of both kinds, a world on each, and the count of processes killed."""
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from tests.postgres import TEMPLATE, PostgresServer
 PRICED = "jobledger_priced"
 
 
-def load_card(url: str) -> None:
+def load_card(url: str, environment: Mapping[str, str] | None = None) -> None:
     """Load the rate card; in a process of its own, which leaves no connection behind."""
+    env = {**os.environ, **(environment or {})}
     argv = (sys.executable, "-m", ADMIN, "--db", url, "rates", "load", str(CARD))
-    subprocess.run(argv, check=True, capture_output=True)
+    subprocess.run(argv, check=True, capture_output=True, env=env)
 
 
 @pytest.fixture(scope="session")
