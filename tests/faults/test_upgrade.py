@@ -28,7 +28,12 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment in which the programs of the release before run."""
     folder = tmp_path_factory.mktemp("released")
     with tarfile.open(RELEASE) as archive:
-        archive.extractall(folder, filter="data")
+        if sys.version_info >= (3, 12):
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(folder)  # noqa: S202 - our own
+    installed = folder / "agent" / "jobledger-0.1.0.dist-info"  # as pip would have left it
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: jobledger\nVersion: 0.1.0\n")
     parts = [str(folder / part) for part in ("agent", "collector", "proto")]
     return {"PYTHONPATH": os.pathsep.join(parts)}
 
@@ -44,6 +49,15 @@ def says_version(environment: dict[str, str]) -> str:
 def test_fault_25_the_release_before_is_what_runs(before: dict[str, str]) -> None:
     assert says_version(before) == "0.1.0"
     assert says_version({}) != "0.1.0"
+    old, new = (
+        subprocess.run(
+            [sys.executable, "-c", "import jobledger_agent as a, jobledger_collector as c,"
+             " jobledger_proto as p; print(a.__file__, c.__file__, *p.__path__)"],
+            env={**os.environ, **environment}, capture_output=True, text=True, check=True,
+        ).stdout.split()
+        for environment in (before, {})
+    )  # fmt: skip
+    assert len({*old, *new}) == 6, "all of it is the older one's, not only its number"
 
 
 def test_fault_25_old_agent_new_collector_then_new_agent(
