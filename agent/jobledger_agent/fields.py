@@ -5,7 +5,7 @@ of it or returns None: nothing is guessed and nothing raises. Integers only.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -161,6 +161,7 @@ def counts(values: Sequence[str]) -> list[int | None]:
     return [count(value) for value in values]
 
 
+@lru_cache(maxsize=8)
 def time_reader(zone: tzinfo) -> Callable[[str], int | None]:
     """A function for times: epoch seconds, or local times in ``zone``.
 
@@ -297,3 +298,9 @@ def clean(text: str) -> str:
     """Text that any store can hold: no lone surrogate, no NUL."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return text.replace("\x00", "\ufffd")
+
+
+def renamed(rename: Mapping[str, str], default: str, text: str) -> str | None:
+    """The name of a cluster, or None; ``default`` for an empty one."""
+    name = clean(text).strip() or default
+    return rename.get(name, name) or None

@@ -68,7 +68,9 @@ class RowReader:
         self._origin = origin
         self._time = fields.time_reader(origin.zone)
         self._text = lru_cache(maxsize=4096)(fields.clean)
-        self._cluster_of = lru_cache(maxsize=1024)(self._cluster)
+        # Not of its own method: a reader that holds itself would outlive its answer.
+        cluster = partial(fields.renamed, origin.rename, origin.default_cluster)
+        self._cluster_of = lru_cache(maxsize=1024)(cluster)
         self.missing = tuple(name for name in NEEDED if name.lower() not in self._index)
         self.raw_id = self._index.get("jobidraw", self._index.get("jobid", -1))
 
@@ -138,13 +140,9 @@ class RowReader:
         found = self._find(columns, name)
         return [absent] * n if found is None else each(read, found)
 
-    def _cluster(self, text: str) -> str | None:
-        name = fields.clean(text).strip() or self._origin.default_cluster
-        return self._origin.rename.get(name, name) or None
-
     def _cluster_column(self, columns: Sequence[Row], n: int) -> Column:
         found = self._find(columns, "Cluster")
-        return [self._cluster("")] * n if found is None else each(self._cluster_of, found)
+        return [self._cluster_of("")] * n if found is None else each(self._cluster_of, found)
 
     def _texts(self, columns: Sequence[Row], name: str, n: int) -> Column:
         return self._parsed(columns, name, self._text, "", n)
