@@ -14,7 +14,7 @@ SLURM := $(VENV)/.installed-slurm
 PACKAGE := $(VENV)/.installed-package
 ALL := $(VENV)/.installed-all
 
-.PHONY: help install demo test lint format bench test-slurm test-packages proto dist deb rpm tarball clean
+.PHONY: help install demo test lint format bench test-slurm test-packages test-faults proto dist deb rpm tarball clean
 
 help: ## List the targets
 	@printf 'Jobledger: make TARGET\n\n'
@@ -48,6 +48,11 @@ test-slurm: $(SLURM) ## Start a real Slurm, submit jobs, see each priced once
 
 test-packages: $(ALL) ## Install the packages in a clean Debian and boot it (as root)
 	@pytest -q -m packages tests/packaging $(ARGS)
+
+test-faults: $(DEV) ## Hours of faults: 20,000 kills, 1 M records each, a night's partition, 1 M seeds
+	@JOBLEDGER_TEST_PARTITION_S=1800 pytest -q -m "not slurm and not packages" --timeout 7200 \
+	    tests/faults $(ARGS)
+	@JOBLEDGER_SIMULATION_SEEDS=1000000 pytest -q --timeout 36000 tests/simulation
 
 lint: $(DEV) ## Check style, types, imports and the contract
 	ruff check .

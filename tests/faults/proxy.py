@@ -109,8 +109,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, down: asyncio.StreamWriter) -> None:
         self.accepted += 1
         weather = self.weather
-        while weather.is_partitioned:  # packets get lost: neither refused nor answered
-            await asyncio.sleep(LOOK_EVERY_S)
+        await _until(lambda: not weather.is_partitioned)  # neither refused nor answered
         try:
             answers, up = await asyncio.open_connection("127.0.0.1", self._upstream_port)
         except OSError:
@@ -156,8 +155,7 @@ class Proxy:
         while (item := await travelling.get())[1]:
             due_s, chunk = item
             await asyncio.sleep(max(0.0, due_s - self._loop.time()))
-            while weather.is_partitioned or (is_up and weather.hold_up):
-                await asyncio.sleep(LOOK_EVERY_S)
+            await _until(lambda: not (weather.is_partitioned or (is_up and weather.hold_up)))
             if weather.bytes_per_s:
                 await asyncio.sleep(len(chunk) / weather.bytes_per_s)
             self.bytes_under_way -= len(chunk)
@@ -168,3 +166,9 @@ class Proxy:
             with contextlib.suppress(OSError):
                 sink.write(chunk)
                 await sink.drain()
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Wait for what another thread decides."""
+    while not is_so():  # noqa: ASYNC110 - an Event is not safe to set from another thread
+        await asyncio.sleep(LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""Run a program whose wall clock is some seconds off: ``python -m tests.faults.shifted SECONDS MODULE …``.
+"""Run a program whose wall clock is off: ``python -m tests.faults.shifted SECONDS MODULE …``.
 
 Only the clock on the wall: a host whose date is wrong counts its seconds as well
 as any other. (libfaketime cannot do that to Python 3.11: its sleep then fails.)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jobledger_collector.store.engine import open_engine
+from jobledger_collector.store.migrate import upgrade
 from tests.faults.conftest import PRICED, load_card
 from tests.faults.proxy import Weather
 from tests.faults.trouble import (
@@ -105,9 +107,6 @@ def mortal_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of this module's own, which may go down."""
     with PostgresServer() as server:
         url = server.create(name=PRICED)
-        from jobledger_collector.store.engine import open_engine
-        from jobledger_collector.store.migrate import upgrade
-
         engine = open_engine(url)
         upgrade(engine)
         engine.dispose()
@@ -216,7 +215,7 @@ def test_fault_22_writers_in_each_others_way(world: World) -> None:
         other.finishes(second)
     world.must_hold(add_up(runs))
     known, new = (
-        int(str(world.ask(f"SELECT sum({column}) FROM agents")[0][0]))
+        int(world.ask(f"SELECT sum({column}) FROM agents")[0][0])
         for column in ("records_known", "records_new")
     )
     assert (known, new) == (len(runs), len(runs))
@@ -253,7 +252,7 @@ def test_fault_22_deadlock(mortal: World) -> None:
     mortal.finishes(agent)
     mortal.must_hold(add_up(runs))
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    until("the server counts it", lambda: int(str(mortal.ask(deadlocks)[0][0])) == 1)
+    until("the server counts it", lambda: int(mortal.ask(deadlocks)[0][0]) == 1)
 
 
 @pytest.mark.postgres
@@ -268,7 +267,7 @@ def test_fault_22_serialisation_failure(mortal: World) -> None:
     mortal.finishes(agent)
     assert not said(agent, "trying again")
     mortal.must_hold(add_up(runs))
-    assert int(str(mortal.ask("SELECT last_value FROM tries")[0][0])) > 3
+    assert int(mortal.ask("SELECT last_value FROM tries")[0][0]) > 3
 
 
 def test_fault_23_collectors_disk_full_sqlite(priced_sqlite: Path, tmp_path: Path) -> None:

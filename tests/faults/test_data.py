@@ -4,6 +4,7 @@ import json
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -144,6 +145,14 @@ def recent_runs(count: int, ended_ago_s: int, first_id: int) -> list[Run]:
     ]
 
 
+def complains(world: World, errors: float) -> bool:
+    return (world.metric(ERRORS) or 0) > errors
+
+
+def has_all(world: World, slurm: FakeSlurm) -> bool:
+    return world.count("job_runs") == len(slurm.runs)
+
+
 def test_fault_31_sacct_in_every_mood(world: World, tmp_path: Path) -> None:
     """It hangs, lies, breaks off, says nothing: no answer counts, nothing is lost after it."""
     slurm = FakeSlurm(tmp_path)
@@ -157,10 +166,9 @@ def test_fault_31_sacct_in_every_mood(world: World, tmp_path: Path) -> None:
         errors = world.metric(ERRORS) or 0
         slurm.has(*recent_runs(5, 5, 100 * number))
         slurm.is_in(mood)
-        until(f"{mood}: told", lambda errors=errors: (world.metric(ERRORS) or 0) > errors)
+        until(f"{mood}: told", partial(complains, world, errors))
         slurm.is_in("")
-        expected = 20 + 5 * number
-        until("they arrive", lambda expected=expected: world.count("job_runs") == expected)
+        until("they arrive", partial(has_all, world, slurm))
     assert agent.is_running
     world.must_hold(add_up(slurm.runs.values()))
     # An answer without rows may be true; a new agent asks for runs that must be there.
@@ -168,9 +176,9 @@ def test_fault_31_sacct_in_every_mood(world: World, tmp_path: Path) -> None:
     slurm.is_in("empty")
     world.kill_agent(agent)
     world.start_agent("run", *where)
-    until("empty: told", lambda: (world.metric(ERRORS) or 0) > 0)
+    until("empty: told", partial(complains, world, 0))
     slurm.is_in("")
-    until("they arrive", lambda: world.count("job_runs") == len(slurm.runs))
+    until("they arrive", partial(has_all, world, slurm))
     world.must_hold(add_up(slurm.runs.values()))
 
 
@@ -181,10 +189,12 @@ def test_fault_31_hour_that_comes_twice(world: World, tmp_path: Path) -> None:
     day = datetime.fromtimestamp(fold, UTC).timetuple().tm_yday
     zone = f"AAA5BBB,J{max(1, day - 60)}/2,J{day}/2"
     slurm = FakeSlurm(tmp_path)
-    slurm.has(*(
-        Run(n, fold - 9 * HOUR_S, fold - 9 * HOUR_S, fold + shift)
-        for n, shift in enumerate((-5_400, -1_800, -1, 0, 1_800, 5_400), 1)
-    ))
+    slurm.has(
+        *(
+            Run(n, fold - 9 * HOUR_S, fold - 9 * HOUR_S, fold + shift)
+            for n, shift in enumerate((-5_400, -1_800, -1, 0, 1_800, 5_400), 1)
+        )
+    )
     world.start_collector()
     agent = world.start_agent(
         "run", "--config", str(slurm.settings(tmp_path)), "--metrics-listen", "",

@@ -233,4 +233,3 @@ def test_fault_10_two_agents_on_one_spool(world: World) -> None:
     world.start_collector()
     world.finishes(agent)
     world.must_hold(add_up(runs))
-

@@ -86,8 +86,10 @@ class Site:
         until(" ".join(words), lambda: said(agent, *words))
         until(
             "records wait",
-            lambda: self.world.metric("jobledger_agent_spool_records{") == 5
-            or self.world.metric("jobledger_agent_spool_records") == 5,
+            lambda: (
+                self.world.metric("jobledger_agent_spool_records{") == 5
+                or self.world.metric("jobledger_agent_spool_records") == 5
+            ),
         )
         assert self.world.count("job_runs") == stored
 
@@ -149,9 +151,7 @@ def test_fault_34_agent_claims_anothers_cluster(world: World, site: Site) -> Non
     until("it is refused", lambda: said(agent, "not for alpha"))
     agent.stop()
     mine = some_runs(2_500)
-    others = [
-        DELIMITER.join(run.fields(CLUSTER).values()) for run in some_runs(40, first_id=9_000)
-    ]
+    others = [DELIMITER.join(run.fields(CLUSTER).values()) for run in some_runs(40, first_id=9_000)]
     dump = write_runs(world.folder / "dump.txt", mine, "beta")
     with dump.open("a", encoding="utf-8") as out:
         out.writelines(f"{line}\n" for line in others)

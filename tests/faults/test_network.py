@@ -2,7 +2,6 @@
 
 import time
 
-
 from tests.faults.proxy import Weather
 from tests.faults.truth import add_up, some_runs, write_runs
 from tests.faults.world import CLUSTER, World, said, until

@@ -21,6 +21,10 @@ from tests.postgres import PostgresServer
 
 RELEASE = ROOT / "tests" / "data" / "released" / "0.1.0.tar.xz"
 FEW = 3_000
+WHERE = (
+    "import jobledger_agent as a, jobledger_collector as c, jobledger_proto as p;"
+    "print(a.__file__, c.__file__, *p.__path__)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +55,7 @@ def test_fault_25_the_release_before_is_what_runs(before: dict[str, str]) -> Non
     assert says_version({}) != "0.1.0"
     old, new = (
         subprocess.run(
-            [sys.executable, "-c", "import jobledger_agent as a, jobledger_collector as c,"
-             " jobledger_proto as p; print(a.__file__, c.__file__, *p.__path__)"],
+            [sys.executable, "-c", WHERE],
             env={**os.environ, **environment}, capture_output=True, text=True, check=True,
         ).stdout.split()
         for environment in (before, {})
@@ -81,7 +84,7 @@ def test_fault_25_old_agent_new_collector_then_new_agent(
 def test_fault_25_new_agent_old_collector_then_new_collector(
     ledger: str, tmp_path: Path, before: dict[str, str], postgres_server: PostgresServer
 ) -> None:
-    """The collector is upgraded under a delivering agent; its tables are migrated with their rows."""
+    """The collector is upgraded under a delivering agent, its tables with their rows."""
     runs = some_runs(4 * FEW)
     dump = write_runs(tmp_path / "dump.txt", runs, CLUSTER)
     url = old_ledger(ledger, tmp_path, before, postgres_server)
@@ -99,9 +102,7 @@ def test_fault_25_new_agent_old_collector_then_new_collector(
         world.must_hold(add_up(runs))
 
 
-def old_ledger(
-    ledger: str, folder: Path, before: dict[str, str], server: PostgresServer
-) -> str:
+def old_ledger(ledger: str, folder: Path, before: dict[str, str], server: PostgresServer) -> str:
     """Make a priced database with the tables of the release before."""
     if ledger.startswith("sqlite"):
         shutil.move(folder / "jobledger.db", folder / "unused.db")

@@ -43,7 +43,7 @@ def commits_held_up(world: World) -> Iterator[None]:
 def until_a_batch_waits(world: World) -> None:
     """Wait until the collector stands before its commit and can go no further."""
     if world.is_postgres:
-        until("a batch waits for a lock", lambda: int(str(world.ask(BLOCKED)[0][0])))
+        until("a batch waits for a lock", lambda: world.ask(BLOCKED)[0][0])
         return
     sent = world.proxy.bytes_up
     until("another batch was sent", lambda: world.proxy.bytes_up > sent + 60_000)

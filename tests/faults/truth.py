@@ -80,7 +80,9 @@ def add_up(runs: Iterable[Run]) -> Sums:
     total = [0] * len(Sums._fields)
     for run in runs:
         s = run.end - run.start
-        cost = CPU_E8 * micro(s * run.cpus, HOUR_S) + MEM_E8 * micro(s * run.mem_mib, GIB_HOUR_MIB_S)
+        cost = CPU_E8 * micro(s * run.cpus, HOUR_S) + MEM_E8 * micro(
+            s * run.mem_mib, GIB_HOUR_MIB_S
+        )
         cost += GPU_E8[run.gpu_kind] * micro(s * run.gpus, HOUR_S)
         figures = (1, s, s * run.cpus, s * run.gpus, s * run.mem_mib, s * run.nodes, cost)
         total = [have + more for have, more in zip(total, figures, strict=True)]

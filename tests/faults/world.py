@@ -88,10 +88,14 @@ class World:
 
     # --------------------------------------------------------------- programs
 
-    def start_collector(self, *arguments: str, **how: Mapping[str, str]) -> Running:
+    def start_collector(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Running:
         """Start the collector and wait until it listens."""
         log = self.folder / "collector.log"
-        self.collector = start_collector(self.url, self.port, log, *arguments, **how)
+        self.collector = start_collector(
+            self.url, self.port, log, *arguments, environment=environment
+        )
         return self.collector
 
     def kill_collector(self) -> None:
@@ -112,8 +116,9 @@ class World:
     ) -> Running:
         """Start ``jobledger-agent command``, its collector behind the proxy."""
         program = ("tests.faults.shifted", str(off_s), AGENT) if off_s else (AGENT,)
+        address = f"127.0.0.1:{port or self.proxy.port}"
         agent = Running(
-            *program, command, "--name", name, "--collector", f"127.0.0.1:{port or self.proxy.port}",
+            *program, command, "--name", name, "--collector", address,
             "--spool", str(spool or self.spool), *arguments,
             log=self.folder / f"{name}.log", under=under,
             environment={"PYTHONPATH": PATH, **(environment or {})},
@@ -178,8 +183,8 @@ class World:
     def stored(self, cluster: str = CLUSTER) -> Sums:
         """What the database holds of a cluster: its runs, and what stands charged for them."""
         (figures,) = self.ask(
-            'SELECT count(*), sum(elapsed_s), sum(cpu_s), sum(gpu_s), sum(mem_mib_s),'
-            f' sum(node_s) FROM job_runs WHERE cluster = \'{cluster}\' AND "end" > 0'
+            "SELECT count(*), sum(elapsed_s), sum(cpu_s), sum(gpu_s), sum(mem_mib_s),"
+            f" sum(node_s) FROM job_runs WHERE cluster = '{cluster}' AND \"end\" > 0"
         )
         costs = self.ask(
             "SELECT p.unit_e8, sum(c.quantity_micro) FROM charges c JOIN prices p"
@@ -187,7 +192,7 @@ class World:
             " GROUP BY p.unit_e8"
         )
         cost_e14 = sum(int(price) * int(quantity) for price, quantity in costs)
-        return Sums(*(int(figure or 0) for figure in figures), cost_e14)
+        return Sums(*(int(figure or 0) for figure in [*figures, cost_e14]))
 
     def must_hold(
         self, expected: Sums, *, quarantined: int = 0, revisions: int = 0, cluster: str = CLUSTER
@@ -203,7 +208,7 @@ class World:
         wrong = {what: pair for what, pair in counts.items() if pair[0] != pair[1]}
         assert not wrong, f"found and expected: {wrong}"
 
-    def ask(self, query: str) -> Sequence[Sequence[object]]:
+    def ask(self, query: str) -> Sequence[Any]:
         """Ask the database; returns the rows."""
         with self.engine.connect() as connection:
             return connection.execute(text(query)).all()
