@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from jobledger_agent import VERSION, certificates, clock, preflight, sources, tls, wire
+from jobledger_agent import VERSION, certificates, clock, preflight, sources, spoolview, tls, wire
 from jobledger_agent.call import Greeting, greet
 from jobledger_agent.config import split_address
 from jobledger_agent.errors import AgentError
@@ -124,10 +124,10 @@ def _spool_is_sound(path: Path) -> str:
     if size > SPOOL_CHECK_BYTES_MAX:
         return f"{stats.records:,} records wait; {size >> 20} MiB are not read through here"
     with closing(connect_to_read(path)) as connection:
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-    if found != "ok":
+        damage = spoolview.damage(connection)
+    if damage:
         raise Sick(
-            f"{path} is damaged ({found.splitlines()[0]}): start the agent again, it sets the file"
+            f"{path} is damaged ({damage}): start the agent again, it sets the file"
             " aside and reads its sources again"
         )
     return f"sound; {stats.records:,} records wait"

@@ -77,3 +77,9 @@ def held(connection: sqlite3.Connection) -> list[HeldBlock]:
         "SELECT id, source, records, at, reason FROM held JOIN blocks ON id = block_id ORDER BY id"
     )
     return [HeldBlock(*row) for row in connection.execute(query)]
+
+
+def damage(connection: sqlite3.Connection) -> str:
+    """Say what SQLite finds wrong with the file, "" for nothing; reads all of it."""
+    found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    return "" if found == "ok" else found.splitlines()[0]
