@@ -76,6 +76,10 @@ def _sources(settings: sections.AgentConfig) -> Iterator[Check]:
     for section, each in zip(settings.sources, fed, strict=True):
         if isinstance(section, sections.SacctSection):
             yield from doctor_slurm.checks(section, settings)
+        elif isinstance(section, sections.SlurmrestdSection):
+            yield from doctor_slurm.rest_checks(section, settings)
+        elif isinstance(section, sections.PyslurmSection):
+            yield doctor_slurm.pyslurm_check(section)
         else:
             position = _position(settings.spool.path, each.name)
             yield check(f"source {each.name}", partial(_first_block, each, position))

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from jobledger_agent import clock, preflight, preflight_slurm
+from jobledger_agent import clock, preflight, preflight_slurm, pyslurm, sources
 from jobledger_agent.accounting import Accounting, Controller
 from jobledger_agent.commands import Programs, Run
 from jobledger_agent.errors import AgentError
@@ -21,7 +21,12 @@ from jobledger_agent.preflight import Check, Level
 from jobledger_agent.preflight_slurm import Reader, Wanted
 from jobledger_agent.runner import Runner
 from jobledger_agent.sacct import SacctAccounting
-from jobledger_agent.sections import AgentConfig, SacctSection
+from jobledger_agent.sections import (
+    AgentConfig,
+    PyslurmSection,
+    SacctSection,
+    SlurmrestdSection,
+)
 from jobledger_agent.source import SourceError
 
 ASK_S_MAX: Final = 30
@@ -31,6 +36,7 @@ CONF_BYTES_MAX: Final = 1 << 20
 CANARY_SPANS_S: Final = (3_600, 86_400, 7 * 86_400)
 """How far back a finished run is looked for, step by step."""
 MUNGE_S_MAX: Final = 5
+OTHERS_MAY_READ: Final = 0o077
 _OPTIONAL: Final = {
     "sdiag": "nobody knows then whether slurmctld has told slurmdbd everything",
     "sacctmgr": "clusters, permissions and the account tree are unknown then",
@@ -59,6 +65,31 @@ def checks(section: SacctSection, config: AgentConfig) -> Iterator[Check]:
     yield from _slurm(section, config, run, user, conf)
 
 
+def rest_checks(section: SlurmrestdSection, config: AgentConfig) -> Iterator[Check]:
+    """Everything about one [[source]] of kind slurmrestd: it tells no settings of Slurm's."""
+    token = section.token_file
+    if token and token.exists() and token.stat().st_mode & OTHERS_MAY_READ:
+        yield Check("slurmrestd's token", Level.FAILED, f"others can read it: chmod 600 {token}")
+    lock = lock_path(config.spool.path)
+    try:
+        accounting = sources.slurmrestd_accounting(section, lock)
+    except SourceError as error:
+        yield Check("slurmrestd", Level.FAILED, str(error))
+        return
+    yield from accounting_checks(accounting, section.clusters, section.dbd_queue_max)
+    told = "what jobs are recorded and shown is Slurm's to set: run doctor once where sacct is"
+    yield Check("Slurm's settings", Level.UNCHECKED, f"slurmrestd does not tell them; {told}")
+
+
+def pyslurm_check(section: PyslurmSection) -> Check:
+    """Say whether pyslurm can be used, and what it must not be trusted with."""
+    wrong = pyslurm.probe(section)
+    if wrong:
+        return Check("pyslurm", Level.FAILED, wrong)
+    told = "usable for a fast look; it hides earlier runs of requeued jobs, another source has them"
+    return Check("pyslurm", Level.OK, told)
+
+
 def agents_user(spool: Path) -> str:
     """Return whom the agent runs as: for root the spool's owner; "uid N" for one without name."""
     uid = os.geteuid()
@@ -75,7 +106,7 @@ def agents_user(spool: Path) -> str:
 
 def lock_path(spool: Path) -> Path | None:
     """Return the lock that keeps questions one at a time; root leaves no file of its own there."""
-    path = spool.with_name("slurm.lock")
+    path = spool.with_name(sources.LOCK_NAME)
     usable = os.geteuid() != 0 or path.exists()
     return path if usable and spool.parent.is_dir() else None
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from jobledger_agent import clock, schedulers
@@ -147,15 +148,20 @@ def _sacct_feed(section: SacctSection, config: AgentConfig) -> Feed:
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
 
 
-def _slurmrestd_feed(section: SlurmrestdSection, config: AgentConfig) -> Feed:
+def slurmrestd_accounting(section: SlurmrestdSection, lock_path: Path | None) -> Slurmrestd:
+    """Build what asks slurmrestd. Raises SourceError."""
     server = Server(
         section.address,
         Caller(section.user, section.token_file),
         timeout_s=section.timeout_s,
         ca_file=section.ca_file,
-        lock_path=config.spool.path.with_name(LOCK_NAME),
+        lock_path=lock_path,
     )
-    accounting = Slurmrestd(section.clusters, server, data_parser=section.data_parser)
+    return Slurmrestd(section.clusters, server, data_parser=section.data_parser)
+
+
+def _slurmrestd_feed(section: SlurmrestdSection, config: AgentConfig) -> Feed:
+    accounting = slurmrestd_accounting(section, config.spool.path.with_name(LOCK_NAME))
     source = Cycle(accounting, cycle_settings(section))
     return Feed(source.name, source, section.poll_interval_s, is_live=True, tells_lag=True)
 

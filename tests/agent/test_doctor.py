@@ -132,16 +132,40 @@ def test_slurms_programs_are_looked_for(tmp_path: Path, address: str) -> None:
             tmp_path,
             address,
             source=f'[[source]]\nkind="sacct"\nclusters=["alpha"]\n'
-            f'sacct="{tmp_path}/no-sacct"\nsdiag="{there}"\nscontrol="{tmp_path}/scontrol"\n'
+            f'sacct="{tmp_path}/none/sacct"\nsdiag="{there}"\nscontrol="{tmp_path}/scontrol"\n'
             f'slurm_conf="{tmp_path}/slurm.conf"\n',
         )
     )
-    assert checks[f"{tmp_path}/no-sacct"].level is Level.FAILED
-    assert "install Slurm" in checks[f"{tmp_path}/no-sacct"].told
+    assert checks[f"{tmp_path}/none/sacct"].level is Level.FAILED
+    assert "install Slurm" in checks[f"{tmp_path}/none/sacct"].told
     assert checks[str(there)].level is Level.OK
     assert checks[f"{tmp_path}/scontrol"].level is Level.WARNING
     assert checks["slurm.conf"].level is Level.FAILED
     assert "/run/slurm/conf" in checks["slurm.conf"].told
+
+
+def test_a_slurmrestd_that_does_not_answer(tmp_path: Path, address: str) -> None:
+    token = tmp_path / "jwt"
+    token.write_text("a.b.c")
+    token.chmod(0o644)
+    source = (
+        '[[source]]\nkind="slurmrestd"\nclusters=["alpha"]\naddress="http://127.0.0.1:1"\n'
+        f'user="jobledger"\ntoken_file="{token}"\n'
+    )
+    checks = checks_of(settings(tmp_path, address, source=source))
+    assert checks["slurmrestd:alpha"].level is Level.FAILED
+    assert f"chmod 600 {token}" in checks["slurmrestd's token"].told
+    assert checks["Slurm's settings"].level is Level.UNCHECKED
+
+
+def test_pyslurm_is_probed_where_it_would_run(tmp_path: Path, address: str) -> None:
+    sources = (
+        '[[source]]\nkind="sacct"\nclusters=["alpha"]\nslurm_conf="/none/slurm.conf"\n'
+        f'[[source]]\nkind="pyslurm"\nclusters=["alpha"]\npython="{tmp_path}/none"\n'
+    )
+    check = checks_of(settings(tmp_path, address, source=sources))["pyslurm"]
+    assert check.level is Level.FAILED
+    assert "cannot be run" in check.told
 
 
 def test_it_looks_beside_a_running_agent(tmp_path: Path, address: str) -> None:
