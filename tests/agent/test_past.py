@@ -76,7 +76,7 @@ def read(asked: Past, begin: int, end: int) -> list[int]:
 
 
 def spans_of(slurm: SimSlurm) -> list[tuple[int, int]]:
-    return [what for kind, what in slurm.asked if kind == "ended"]  # type: ignore[misc]
+    return [what for kind, what in slurm.asked if kind == "ended"]
 
 
 def test_a_span_is_read_in_days_each_run_once(slurm: SimSlurm, asked: Past) -> None:
