@@ -21,7 +21,7 @@ def settle_down(world: "World") -> None:
         agent.spool.disk_is_full = False
     for call in world.calls:
         call.is_half_open = False
-    last = max((run.last_known for run in world.slurm.runs), default=0)
+    last = max([world.slurm.queue_until, *(run.last_known for run in world.slurm.runs)])
     world.clock.pass_ms(max(0, last - world.clock.now_s()) * 1000 + 61_000)
     read_and_deliver(world)
     judge.check_held(world)
