@@ -155,12 +155,17 @@ class Service:
         Gives up after ``timeout_s`` without an acknowledgement while records wait.
         ``tell`` is called several times a second with the state and what waits.
         """
-        reader = Worker("reader", self._read_all)
         link = self._link_worker
         with self._serving(), _signals(self.stop):
             link.start()
-            reader.start()
-            why = self._await_delivery(reader, link, timeout_s, tell)
+            generation = -1
+            why = ""
+            # Damage that shows only when a block is sent: its source is read again.
+            while not why and generation != self.spool.generation:
+                generation = self.spool.generation
+                reader = Worker("reader", self._read_all)
+                reader.start()
+                why = self._await_delivery(reader, link, timeout_s, tell)
             self._finish([reader, link])
             waiting = self.spool.stats().records
             tell(self.health.report(), waiting, last=True)

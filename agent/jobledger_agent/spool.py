@@ -131,6 +131,11 @@ class Spool:
         with self._count_lock:
             self._payload_bytes += payload_bytes
 
+    @property
+    def generation(self) -> int:
+        """How often the file was replaced since it was opened: sources are then read again."""
+        return self._generation
+
     def position(self, source: str) -> str:
         """Return the position stored with the source's last block; "" at first.
 

@@ -11,7 +11,7 @@ ROW = re.compile(r"^\| (\d+) \|[^|]+\| (`test_fault_\d\d_\w+`(?:, `test_fault_\d
 NUMBER = re.compile(r"test_fault_(\d\d)_\w+")
 
 
-def tests_there_are() -> dict[str, int]:
+def there_are() -> dict[str, int]:
     """Each test of a fault, with the fault's number."""
     found = {}
     for path in Path(__file__).parent.glob("test_*.py"):
@@ -21,7 +21,7 @@ def tests_there_are() -> dict[str, int]:
     return found
 
 
-def tests_told() -> dict[str, int]:
+def told_of() -> dict[str, int]:
     """What the table says, the same way."""
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     rows = [ROW.match(line) for line in page.splitlines()]
@@ -29,8 +29,8 @@ def tests_told() -> dict[str, int]:
 
 
 def test_each_of_the_36_faults_has_its_test() -> None:
-    assert set(tests_there_are().values()) == set(FAULTS)
+    assert set(there_are().values()) == set(FAULTS)
 
 
 def test_the_page_names_exactly_the_tests_that_there_are() -> None:
-    assert tests_told() == tests_there_are()
+    assert told_of() == there_are()
