@@ -74,7 +74,7 @@ def figures(folder: Path, jobs: int, server: PostgresServer) -> list[Figure]:
     """Measure all of them; ``jobs`` runs pass where many are meant."""
     dump = folder / "many.txt"
     write_dump(dump, jobs)
-    found = [first_poll(folder), idle(folder), reading(folder, dump, jobs)]
+    found = [first_poll(folder), idle(folder), *reading(folder, dump, jobs)]
     return [*found, *backlog(folder, dump, jobs, server)]
 
 
@@ -138,28 +138,35 @@ def _own_cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def reading(folder: Path, dump: Path, jobs: int) -> Figure:
-    """Parse, encode and store with full sync: what the agent does before it may send."""
+def reading(folder: Path, dump: Path, jobs: int) -> list[Figure]:
+    """Parse, encode and store with full sync: what the agent does before it may send.
+
+    By the clock, and by CPU-second: where others want the cores only that one holds.
+    """
     spool = Spool(folder / "bench-spool.db", SPOOL_BYTES)
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     source = FileSource(dump)
-    for block in source.read(""):
+    for block in source.read(spool.position("bench")):
         spool.append("bench", encode(block.readings), block.position, block.complete_through)
-    wall = time.monotonic() - began
+    wall_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
     spool.close()
-    return Figure(
-        "parse and spool, full sync", jobs / wall, "records/s", 50_000, False,
-        jobs / _csv_s(dump), "csv.reader on the same bytes",
-    )  # fmt: skip
+    began, cpu = time.monotonic(), time.process_time()
+    _csv(dump)
+    floor_wall_s, floor_cpu_s = time.monotonic() - began, time.process_time() - cpu
+    name, floor_is = "parse and spool, full sync", "csv.reader on the same bytes"
+    by_clock, by_cpu = jobs / wall_s, jobs / cpu_s
+    return [
+        Figure(name, by_clock, "records/s", 50_000, False, jobs / floor_wall_s, floor_is),
+        Figure(f"{name}, by CPU", by_cpu, "records/s", 50_000, False, jobs / floor_cpu_s, floor_is),
+    ]  # fmt: skip
 
 
-def _csv_s(dump: Path) -> float:
-    began = time.monotonic()
+def _csv(dump: Path) -> None:
+    """Read the dump with the standard library's reader."""
     with dump.open(encoding="utf-8", newline="") as file:
         text = (line.replace(DELIMITER, "\t") for line in file)
         for _ in csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE):
             pass
-    return time.monotonic() - began
 
 
 def syncs_per_s(folder: Path) -> float:

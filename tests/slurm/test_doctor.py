@@ -35,6 +35,7 @@ clusters = ["{cluster}"]
 slurm_conf = "{conf}"
 timeout_s = 20
 """
+TELLS = {"slurmctld": "scontrol show config", "slurmdbd": "sacctmgr -nP show configuration"}
 BESIDE_SLURM = {"collector", "clock"}
 """No collector runs here; tests/agent/test_doctor.py looks at it."""
 
@@ -80,18 +81,26 @@ def reread(lab: Lab, daemon: str) -> None:
 
 
 @contextmanager
-def changed(lab: Lab, file: str, text: str, daemon: str, seen: tuple[str, str]) -> Iterator[None]:
-    """Add lines to a daemon's file, wait until it tells so, and take them away again."""
+def changed(lab: Lab, file: str, new: str, daemon: str, told: tuple[str, str]) -> Iterator[None]:
+    """Put ``new`` in place of a daemon's line, or at the end, until the block is left.
+
+    ``told`` is the setting as the daemon tells it, before and after. It is waited for
+    both times: a daemon that is told twice at once to read its settings may hang.
+    """
     path = lab.home / "etc" / "main" / file
-    before = path.read_text()
-    path.write_text(before + text)
+    original = path.read_text()
+    key = new.partition("=")[0]
+    lines = [line for line in original.splitlines() if not line.startswith(f"{key}=")]
+    question = TELLS[daemon]
+    path.write_text("\n".join([*lines, new, ""]))
     try:
         reread(lab, daemon)
-        until(lab, *seen)
+        until(lab, question, f"{key} = {told[1]} ")
         yield
     finally:
-        path.write_text(before)
+        path.write_text(original)
         reread(lab, daemon)
+        until(lab, question, f"{key} = {told[0]} ")
 
 
 def until(lab: Lab, command: str, told: str) -> None:
@@ -124,8 +133,7 @@ def test_jobs_hidden_from_the_agents_user_and_the_command_that_mends_it(
 ) -> None:
     if not lab.is_root:
         pytest.skip("the owner of a private Slurm sees everything")
-    seen = ("sacctmgr -nP show configuration", "PrivateData = jobs")
-    with changed(lab, "slurmdbd.conf", "PrivateData=jobs\n", "slurmdbd", seen):
+    with changed(lab, "slurmdbd.conf", "PrivateData=jobs", "slurmdbd", ("none", "jobs")):
         check = examine(lab, folder)["permission to see all jobs"]
         assert check.level is Level.FAILED
         command = check.told.split("`")[1]
@@ -140,8 +148,7 @@ def test_a_user_that_slurmdbd_does_not_know_and_the_command_that_adds_it(
     if not lab.is_root:
         pytest.skip("only root can look on behalf of another user")
     shutil.chown(folder, "bin")
-    seen = ("sacctmgr -nP show configuration", "PrivateData = jobs")
-    with changed(lab, "slurmdbd.conf", "PrivateData=jobs\n", "slurmdbd", seen):
+    with changed(lab, "slurmdbd.conf", "PrivateData=jobs", "slurmdbd", ("none", "jobs")):
         check = examine(lab, folder)["permission to see all jobs"]
         assert check.level is Level.FAILED
         lab.must("sacctmgr", "-i", *check.told.split("`")[1].split()[1:])
@@ -149,22 +156,10 @@ def test_a_user_that_slurmdbd_does_not_know_and_the_command_that_adds_it(
 
 
 def test_a_slurmctld_that_records_no_jobs(lab: Lab, folder: Path) -> None:
-    seen = (
-        "scontrol show config",
-        "AccountingStorageEnforce = associations,limits,nojobs,nosteps,qos",
-    )
-    text = "AccountingStorageEnforce=associations,limits,qos,nojobs\n"
-    conf = lab.slurm_conf.read_text()
-    lab.slurm_conf.write_text(
-        conf.replace("AccountingStorageEnforce=associations,limits,qos\n", "")
-    )
-    try:
-        with changed(lab, "slurm.conf", text, "slurmctld", seen):
-            checks = examine(lab, folder)
-    finally:
-        lab.slurm_conf.write_text(conf)
-        reread(lab, "slurmctld")
-        until(lab, "scontrol show config", "AccountingStorageEnforce = associations,limits,qos ")
+    usual = "associations,limits,qos"
+    told = (usual, "associations,limits,nojobs,nosteps,qos")
+    with changed(lab, "slurm.conf", f"AccountingStorageEnforce={usual},nojobs", "slurmctld", told):
+        checks = examine(lab, folder)
     assert failed(checks) == {"AccountingStorageEnforce"}
     assert "Remove nojobs" in checks["AccountingStorageEnforce"].told
 
