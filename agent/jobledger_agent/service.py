@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Final, NamedTuple, Protocol
 
@@ -23,7 +23,7 @@ from jobledger_agent.replay import request_beside
 from jobledger_agent.sections import AgentConfig, LiveSection, PyslurmSection
 from jobledger_agent.source import SourceError
 from jobledger_agent.sources import Feed, clusters, feeds
-from jobledger_agent.spool import Spool, SpoolFull
+from jobledger_agent.spool import Spool, SpoolFull, SpoolUnwell
 from jobledger_agent.summary import Summary
 from jobledger_agent.tls import bearer_token, credentials
 from jobledger_agent.verifier import Verifier
@@ -251,7 +251,8 @@ class Service:
                 self._prune()
                 prune_at_ms = now_ms + PRUNE_EVERY_MS
             if now_ms >= summary_at_ms:
-                log.info("%s", summary.line(clock.now_s()))
+                with suppress(SpoolUnwell):  # whoever reads or sends next says so
+                    log.info("%s", summary.line(clock.now_s()))
                 summary_at_ms = now_ms + SUMMARY_EVERY_MS
 
     def _is_stuck(self, work: Sequence[Worker], now_ms: int) -> bool:
@@ -277,7 +278,7 @@ class Service:
             return
         try:
             released = self.spool.release_held()
-        except SpoolFull as full:
+        except (SpoolFull, SpoolUnwell) as full:
             log.warning("%s; held records are offered again later", full)
             return
         request.unlink(missing_ok=True)
@@ -287,7 +288,7 @@ class Service:
     def _prune(self) -> None:
         try:
             self.spool.prune_recent()
-        except SpoolFull as full:
+        except (SpoolFull, SpoolUnwell) as full:
             log.warning("%s; old sightings are forgotten later", full)
 
     def _finish(self, work: list[Worker]) -> None:
