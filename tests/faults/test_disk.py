@@ -94,7 +94,7 @@ def test_fault_01_kill_9_agent(world: World) -> None:
     world.start_collector()
     agent = world.start_once(dump)
     while world.kills < KILLS:
-        time.sleep(world.dice.uniform(0.05, 0.4))
+        time.sleep(world.dice.uniform(0.02, 0.22))
         world.kill_agent(agent)
         agent = world.start_once(dump)
     world.finishes(agent)

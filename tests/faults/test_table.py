@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from tests.faults.world import ROOT
+from tests.faults.nursery import ROOT
 
 FAULTS = range(1, 37)
 ROW = re.compile(r"^\| (\d+) \|[^|]+\| (`test_fault_\d\d_\w+`(?:, `test_fault_\d\d_\w+`)*) \|$")

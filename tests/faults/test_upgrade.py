@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import load_card
+from tests.faults.nursery import ROOT
 from tests.faults.truth import add_up, some_runs, write_runs
-from tests.faults.world import CLUSTER, COLLECTOR, ROOT, World, said, until
+from tests.faults.world import CLUSTER, COLLECTOR, World, said, until
 from tests.postgres import PostgresServer
 
 RELEASE = ROOT / "tests" / "data" / "released" / "0.1.0.tar.xz"

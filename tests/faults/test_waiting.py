@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.faults.proxy import Weather
 from tests.faults.trouble import commits_held_up, rival
 from tests.faults.truth import add_up, some_runs, write_runs
 from tests.faults.world import CLUSTER, World, said, until
+from tests.system.programs import Running
 
 PARTITION_S = int(os.environ.get("JOBLEDGER_TEST_PARTITION_S", "25"))
 """1800 is what a network may do at night; a partition of that length changes nothing but time."""
@@ -72,6 +74,10 @@ def partition(world: World) -> None:
     world.must_hold(add_up(runs))
 
 
+def has_moved(world: World, before: int, agent: Running) -> bool:
+    return world.count("job_runs") > before or not agent.is_running
+
+
 def slow_commits(world: World) -> None:
     """Each commit takes ten seconds: the agent waits, on one stream, and sends nothing again."""
     runs = some_runs(3_000)
@@ -85,7 +91,8 @@ def slow_commits(world: World) -> None:
     while not world.is_postgres and agent.is_running:
         with commits_held_up(world):
             time.sleep(SLOW_COMMIT_S)
-        time.sleep(0.05)
+            before = world.count("job_runs")
+        until("one passes", partial(has_moved, world, before, agent))
     world.finishes(agent, patience_s=LONG_S)
     assert time.monotonic() - began > SLOW_COMMIT_S
     assert world.proxy.accepted == 1

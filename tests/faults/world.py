@@ -5,7 +5,6 @@ holds with what the test knows that Slurm had.
 """
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -19,19 +18,17 @@ from typing import Any, Final, Self
 from sqlalchemy import Engine, text
 
 from jobledger_collector.store.engine import open_engine
+from tests.faults.nursery import PATH, shared
 from tests.faults.proxy import Proxy
 from tests.faults.truth import Sums
 from tests.system.programs import Running, free_port, start_collector
 
-ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 30.0
 LOOK_EVERY_S: Final = 0.02
 AGENT: Final = "jobledger_agent.cli"
 COLLECTOR: Final = "jobledger_collector.cli"
 ADMIN: Final = "jobledger_collector.admin.cli"
 CLUSTER: Final = "alpha"
-PATH: Final = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
-"""So that the tests' own programs are found."""
 
 
 def until(what: str, condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
@@ -94,7 +91,12 @@ class World:
         """Start the collector and wait until it listens."""
         log = self.folder / "collector.log"
         self.collector = start_collector(
-            self.url, self.port, log, *arguments, environment=environment
+            self.url,
+            self.port,
+            log,
+            *arguments,
+            environment=environment,
+            starter=None if environment else shared(),
         )
         return self.collector
 
@@ -122,6 +124,7 @@ class World:
             "--spool", str(spool or self.spool), *arguments,
             log=self.folder / f"{name}.log", under=under,
             environment={"PYTHONPATH": PATH, **(environment or {})},
+            starter=None if off_s or "PYTHONPATH" in (environment or {}) else shared(),
         )  # fmt: skip
         self.agents.append(agent)
         return agent

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 START_TIMEOUT_S = 60.0
 
@@ -25,8 +25,43 @@ def free_port() -> int:
     raise RuntimeError(message)
 
 
+class Process(Protocol):
+    """What tests use of subprocess.Popen."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its process group."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status as last looked at, negative for a signal."""
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it a signal, if it still runs."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+
+class Starter(Protocol):
+    """Another way to start a program than exec."""
+
+    def start(
+        self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> Process:
+        """Start it in a session of its own, its output appended to ``log``."""
+
+
 class Running:
     """A program of Jobledger in a process group of its own."""
+
+    process: Process
 
     def __init__(
         self,
@@ -35,6 +70,7 @@ class Running:
         log: Path,
         under: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        starter: Starter | None = None,
     ) -> None:
         """Start ``python -m module arguments``; stdout and stderr go to ``log``.
 
@@ -42,6 +78,9 @@ class Running:
         is added to this process's own.
         """
         self.log = log
+        if starter and not under:
+            self.process = starter.start(module, arguments, log, environment or {})
+            return
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [*under, sys.executable, "-m", module, *arguments],
@@ -89,14 +128,14 @@ def start_collector(
     port: int,
     log: Path,
     *arguments: str,
-    under: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    starter: Starter | None = None,
 ) -> Running:
     """Start a collector on loopback and wait until its port answers."""
     program = Running(
         "jobledger_collector.cli", "serve", "--db", url,
         "--listen", f"127.0.0.1:{port}", "--metrics-listen", "127.0.0.1:0", *arguments,
-        log=log, under=under, environment=environment,
+        log=log, environment=environment, starter=starter,
     )  # fmt: skip
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
