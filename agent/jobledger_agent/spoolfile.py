@@ -14,6 +14,8 @@ __all__ = ["SpoolError", "SpoolFile", "open_exclusively"]
 
 WAL_BYTES_MAX: Final = 8 << 20
 """A log that has grown to this is written back before anything is added."""
+WRITE_BACK_MS_MAX: Final = 100
+"""How long writing back waits for another program that reads."""
 SLACK_BYTES: Final = 16 << 20
 """What file, log and index may together take above the quota: the log, and one transaction."""
 CACHE_KIB: Final = 256
@@ -68,8 +70,13 @@ class SpoolFile(NamedTuple):
             return 0
 
     def write_back(self) -> None:
-        """Empty the write-ahead log into the file, as far as nobody reads from it."""
-        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        """Empty the write-ahead log into the file, unless another program reads from it."""
+        # All that the agent does with the spool waits meanwhile: not for long.
+        self.writer.execute(f"PRAGMA busy_timeout = {WRITE_BACK_MS_MAX}")
+        try:
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self.writer.execute(f"PRAGMA busy_timeout = {BUSY_MS_MAX}")
 
     def idle_bytes(self) -> int:
         """Room inside the file that records left behind: what is appended goes there first."""

@@ -167,6 +167,149 @@ def test_the_file_never_grows_past_its_quota(path: Path) -> None:
     assert path.stat().st_size <= quota + SLACK_BYTES
 
 
+def files_bytes(path: Path) -> int:
+    """Everything that a spool takes on its disk now."""
+    return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
+
+
+def test_file_and_log_stay_below_the_bound_while_someone_else_reads(path: Path) -> None:
+    quota = 16 << 20
+    spool = Spool(path, quota)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM blocks").fetchone()  # holds the log where it is
+    largest = refused = 0
+    for number in range(120):
+        if number == 60:
+            reader.close()
+        try:
+            spool.append(SOURCE, [block(b"x" * 190_000)], str(number), 0, [seen(number)])
+        except SpoolFull as full:
+            refused += "keeps on reading" in str(full)
+            if number > 60:
+                spool.forget([waiting.block_id for waiting in spool.head(0, 3)])
+        largest = max(largest, files_bytes(path))
+    assert refused > 5
+    spool.close()
+    assert quota // 2 < largest <= quota + SLACK_BYTES
+
+
+def test_what_changes_nothing_writes_nothing(spool: Spool, path: Path) -> None:
+    spool.append(SOURCE, [block()], "p", 5)
+    before = Path(f"{path}-wal").read_bytes()
+    spool.append(SOURCE, [], "p", 5)
+    assert Path(f"{path}-wal").read_bytes() == before
+
+
+# ----------------------------------------------------------------------- held blocks
+
+
+def test_a_held_block_is_offered_no_more_until_it_is_released(spool: Spool) -> None:
+    spool.append(SOURCE, [block(b"one", 1), block(b"two", 2), block(b"three", 3)], "p", 7)
+    first, second, third = spool.head(0, 9)
+    spool.hold(second.block_id, "columns of unequal length")
+    assert spool.head(0, 9) == [first, third]
+    assert spool.stats() == (4, 11, NOW, 3 - 1, 1)
+    (held,) = spool.held()
+    assert held[1:] == (SOURCE, 2, NOW, "columns of unequal length")
+    spool.forget([first.block_id, third.block_id])
+    assert spool.marks()[0].acknowledged_through == 0  # what is held is not acknowledged
+    assert spool.stats() == (0, 3, 0, 2, 1)
+    assert spool.release_held() == 2
+    (again,) = spool.head(third.block_id, 9)  # follows what a stream has sent so far
+    assert (again.payload, again.records) == (b"two", 2)
+    assert (spool.held(), spool.release_held()) == ([], 0)
+    spool.forget([again.block_id])
+    assert spool.marks()[0].acknowledged_through == 7
+
+
+def test_what_is_held_outlives_the_agent(path: Path) -> None:
+    first = Spool(path)
+    first.append(SOURCE, [block(b"one")], "p", 0)
+    first.hold(1, "refused")
+    first.close()
+    second = Spool(path)
+    assert (second.head(0, 9), second.stats().held_blocks) == ([], 1)
+    second.close()
+
+
+# ------------------------------------------------------------- damage while it is open
+
+
+def flip(path: Path, query: str) -> None:
+    """Change a spool that is open, behind its back."""
+    with sqlite3.connect(path) as other:
+        other.execute(query)
+    other.close()
+
+
+PAYLOAD = "UPDATE blocks SET payload = x'00' WHERE id = 2"
+RECORDS = "UPDATE blocks SET records = 99 WHERE id = 2"
+GONE = "DELETE FROM blocks WHERE id = 2"
+
+
+@pytest.mark.parametrize("damage", [PAYLOAD, RECORDS, GONE])
+def test_damage_is_found_when_a_block_is_read_and_the_rest_is_carried_over(
+    spool: Spool, path: Path, damage: str
+) -> None:
+    spool.append(SOURCE, [block(b"one"), block(b"two"), block(b"three")], "p", 0, [seen(1)])
+    flip(path, damage)
+    with pytest.raises(SpoolDamaged, match="set aside as"):
+        spool.head(0, 9)
+    assert [waiting.payload for waiting in spool.head(0, 9)] == [b"one", b"three"]
+    assert [waiting.block_id for waiting in spool.head(0, 9)] == [1, 3]  # acks still fit
+    assert spool.unseen([seen(1)]) == [True]
+    spool.forget([1, 2, 3])
+    assert spool.stats().records == 0
+
+
+def test_a_reading_that_began_before_the_damage_is_refused(spool: Spool, path: Path) -> None:
+    spool.position(SOURCE)
+    spool.append(SOURCE, [block(b"one"), block(b"two")], "p1", 0)
+    flip(path, PAYLOAD)
+    with pytest.raises(SpoolDamaged):
+        spool.head(0, 9)
+    for _ in range(2):
+        with pytest.raises(SpoolDamaged, match="read again from its position"):
+            spool.append(SOURCE, [block(b"three")], "p2", 0)
+        with pytest.raises(SpoolDamaged, match="read again from its position"):
+            spool.append_ahead(SOURCE, [block(b"three")])
+    assert spool.position(SOURCE) == ""
+    spool.append(SOURCE, [block(b"two"), block(b"three")], "p2", 0)
+    assert [waiting.payload for waiting in spool.head(0, 9)] == [b"one", b"two", b"three"]
+    assert [waiting.block_id for waiting in spool.head(0, 9)] == [1, 3, 4]  # 2 is not used again
+
+
+def test_a_position_that_is_not_what_was_stored_is_damage(spool: Spool, path: Path) -> None:
+    spool.append(SOURCE, [block(b"one")], "p1", 0)
+    flip(path, "UPDATE positions SET position = 'p9'")
+    with pytest.raises(SpoolDamaged, match="a position is not what was stored"):
+        spool.position(SOURCE)
+    assert spool.position(SOURCE) == ""
+    assert [waiting.payload for waiting in spool.head(0, 9)] == [b"one"]
+
+
+def test_a_block_that_is_not_there_any_more_is_damage(spool: Spool, path: Path) -> None:
+    spool.append(SOURCE, [block(b"one"), block(b"two")], "p", 0)
+    flip(path, "DELETE FROM blocks WHERE id = 1; ")
+    with pytest.raises(SpoolDamaged, match="not there any more"):
+        spool.forget([1])
+
+
+def test_only_the_last_damaged_files_are_kept(path: Path) -> None:
+    for moment in range(5):
+        spool = Spool(path, now_s=lambda moment=moment: NOW + moment)  # type: ignore[misc]
+        spool.append(SOURCE, [block(b"one")], "p", 0)
+        flip(path, "UPDATE blocks SET payload = x'00'")
+        with pytest.raises(SpoolDamaged):
+            spool.head(0, 9)
+        spool.close()
+    kept = sorted(each.name for each in path.parent.glob("*.damaged-*") if "-wal" not in each.name)
+    assert [name for name in kept if name[-1].isdigit()] == [
+        f"spool.db.damaged-{NOW + 3}", f"spool.db.damaged-{NOW + 4}"
+    ]  # fmt: skip
+
+
 def test_the_disk_reserve_is_left_free(path: Path) -> None:
     spool = Spool(path, disk_reserve_bytes=1 << 60)
     with pytest.raises(SpoolFull, match="free on the disk"):
@@ -365,14 +508,16 @@ def test_a_log_cut_at_any_byte_is_a_whole_number_of_transactions(path: Path) -> 
 
 
 class SpoolMachine(RuleBasedStateMachine):
-    """Any order of appends, acknowledgements and restarts, against a plain list."""
+    """Any order of everything that a spool does, against plain lists."""
 
     @initialize()
     def start(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="spool-machine-"), "spool.db")
         self.spool = Spool(self.path)
         self.waiting: list[bytes] = []
+        self.held: list[bytes] = []
         self.position = ""
+        self.snapshot: tuple[bytes, bytes, list[bytes], list[bytes], str] | None = None
 
     @rule(payloads=st.lists(st.binary(max_size=9000), max_size=3), position=st.text(max_size=9))
     def append(self, payloads: list[bytes], position: str) -> None:
@@ -387,6 +532,43 @@ class SpoolMachine(RuleBasedStateMachine):
         self.spool.forget([self.spool.head(0, 1000)[index].block_id])
         del self.waiting[index]
 
+    @precondition(lambda self: bool(self.waiting))
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, len(self.waiting) - 1))
+        self.spool.hold(self.spool.head(0, 1000)[index].block_id, "refused")
+        self.held.append(self.waiting.pop(index))
+
+    @rule()
+    def release(self) -> None:
+        assert self.spool.release_held() == len(self.held)
+        released = [each.payload for each in self.spool.head(0, 1000)][len(self.waiting) :]
+        assert sorted(released) == sorted(self.held)
+        self.waiting += released
+        self.held = []
+
+    @rule()
+    def take_snapshot(self) -> None:
+        log = Path(f"{self.path}-wal")
+        self.snapshot = (
+            self.path.read_bytes(), log.read_bytes() if log.exists() else b"",
+            list(self.waiting), list(self.held), self.position,
+        )  # fmt: skip
+
+    @precondition(lambda self: self.snapshot is not None)
+    @rule()
+    def roll_back(self) -> None:
+        assert self.snapshot
+        self.spool.close()
+        for file in self.path.parent.iterdir():
+            file.unlink()
+        file_bytes, log_bytes, self.waiting, self.held, self.position = self.snapshot
+        self.waiting, self.held = list(self.waiting), list(self.held)
+        self.path.write_bytes(file_bytes)
+        if log_bytes:
+            Path(f"{self.path}-wal").write_bytes(log_bytes)
+        self.spool = Spool(self.path)
+
     @rule()
     def restart(self) -> None:
         self.spool.close()
@@ -395,7 +577,9 @@ class SpoolMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         assert [each.payload for each in self.spool.head(0, 1000)] == self.waiting
-        assert self.spool.stats().payload_bytes == sum(map(len, self.waiting))
+        stats = self.spool.stats()
+        assert stats.payload_bytes == sum(map(len, [*self.waiting, *self.held]))
+        assert (stats.held_blocks, self.spool.notice) == (len(self.held), "")
         assert self.spool.position("s") == self.position
 
     def teardown(self) -> None:
