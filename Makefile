@@ -53,6 +53,7 @@ test-faults: $(DEV) ## Hours of faults: 20,000 kills, 1 M records each, a night'
 	@JOBLEDGER_TEST_PARTITION_S=1800 pytest -q -m "not slurm and not packages" --timeout 7200 \
 	    tests/faults $(ARGS)
 	@JOBLEDGER_SIMULATION_SEEDS=1000000 pytest -q --timeout 36000 tests/simulation
+	@JOBLEDGER_EVERY_BYTE=1 pytest -q tests/agent/test_spool_damage.py
 
 lint: $(DEV) ## Check style, types, imports and the contract
 	ruff check .
