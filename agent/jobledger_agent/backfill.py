@@ -8,7 +8,7 @@ the slice that it was in. What the collector knows already it recognises.
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from jobledger_agent.sections import AgentConfig, MetricsSection
 from jobledger_agent.service import Outcome, Service
 from jobledger_agent.source import Block
 from jobledger_agent.sources import Feed
-from jobledger_agent.spool import Spool
+from jobledger_agent.spool import Spool, SpoolFull
 
 TIMEOUT_S: Final = 120
 """Without an acknowledgement for so long, while records wait, it gives up; a second run goes on."""
@@ -113,6 +113,8 @@ def send(
     backfill = Backfill(pasts, span, stop.wait)
     feed = Feed(backfill.name, backfill, 1, is_live=False, tells_lag=False)
     with closing(Service(beside, (feed,), stop)) as service:
+        with suppress(SpoolFull):  # then it is told as held, and offered the next time
+            service.spool.release_held()
         return service.once(TIMEOUT_S, Progress(Line(backfill), quiet=quiet))
 
 

@@ -17,21 +17,20 @@ from jobledger_agent.job import Reading, SlurmJob
 from jobledger_agent.source import Block, Sweep
 from jobledger_agent.spool import Spool
 from jobledger_agent.verifier import NOT_TOLD, Comparison, Verifier, VerifyError, VerifyUnknown
-from jobledger_agent.wire import Compared, verdict_name
+from jobledger_agent.wire import KNOWN, QUARANTINED, Compared, verdict_name
 
 DRAIN_S: Final = 5
 """How long a sweep waits for what is on its way, or it would find that missing."""
 DRAIN_LOOK_S: Final = 0.1
-THERE: Final = frozenset({"known", "quarantined"})
-"""Verdicts that sending the record again would not change."""
 
 log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """Readings that the collector does not have as they are, and those that it was not asked for.
+    """Readings that the collector does not have as they are, and those that no comparison finds.
 
-    The second are unreadable, or do not fit the wire.
+    The second are unreadable, do not fit the wire, or would be put into quarantine:
+    whether they are there already a comparison does not say, and it puts nothing there.
     """
 
     lacking: list[Reading]
@@ -125,8 +124,8 @@ def _sort(comparison: Comparison, readings: Sequence[Reading]) -> Found:
     lacking: list[Reading] = []
     untold: list[Reading] = [reading for reading in readings if not isinstance(reading, SlurmJob)]
     for job, verdict in zip(jobs, comparison.check(jobs), strict=True):
-        if verdict == NOT_TOLD:
+        if verdict == NOT_TOLD or verdict_name(verdict) == QUARANTINED:
             untold.append(job)
-        elif verdict_name(verdict) not in THERE:
+        elif verdict_name(verdict) != KNOWN:
             lacking.append(job)
     return Found(lacking, untold)

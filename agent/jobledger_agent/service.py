@@ -51,7 +51,7 @@ class Tell(Protocol):
 
 
 class Outcome(NamedTuple):
-    """What ``once`` achieved; ``undelivered`` records wait in the spool, ``why`` says why."""
+    """What ``once`` achieved; ``undelivered`` records are in the spool, ``why`` says why."""
 
     report: HealthReport
     undelivered: int
@@ -167,7 +167,13 @@ class Service:
                 reader.start()
                 why = self._await_delivery(reader, link, timeout_s, tell)
             self._finish([reader, link])
-            waiting = self.spool.stats().records
+            stats = self.spool.stats()
+            waiting = stats.records + stats.held_records
+            if stats.held_records and not why:
+                why = (
+                    f"the collector refused {stats.held_records} records as a whole, which are held"
+                    f" in {self.spool.path} until a newer agent or collector is installed"
+                )
             tell(self.health.report(), waiting, last=True)
             return Outcome(self.health.report(), waiting, why)
 

@@ -230,6 +230,7 @@ def _usage_sum(usage: pb.UsageSum) -> UsageSum:
     return UsageSum(*(getattr(usage, name) for name in UsageSum._fields))
 
 
+KNOWN: Final = "known"
 QUARANTINED: Final = "quarantined"
 
 

@@ -24,7 +24,7 @@ from jobledger_agent.source import Block, SourceError, Sweep
 from jobledger_agent.sources import Feed
 from jobledger_agent.spool import Spool
 from jobledger_agent.verifier import Verifier, VerifyError, VerifyUnknown
-from jobledger_proto.v1 import usage_pb2_grpc
+from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 from tests.agent.notebook import Notebook
 from tests.agent.simslurm import CLUSTER, Message, SimSlurm, Span, a_run
 from tests.system.programs import free_port, start_collector
@@ -401,3 +401,57 @@ class OneBlock:
 
     def read(self, position: str) -> Iterator[Block]:
         yield Block(self.readings, f"{position}.", 0)
+
+
+def test_a_sweep_sends_what_the_collector_would_put_aside_once(
+    tmp_path: Path, books: Books
+) -> None:
+    """A verdict of a comparison keeps nothing: what is to be in quarantine must be sent."""
+    bare, *others = runs()
+    unpriced = bare._replace(alloc_tres=())
+    with intake(tmp_path / "spool.db", books.section) as into:
+        for sent in (8 * DAYS, 8 * DAYS - 1):
+            sweep(Swept([unpriced, *others]), into)
+            assert into.spool.stats().records == sent
+            into.spool.forget([block.block_id for block in into.spool.head(0, 9)])
+
+
+class Refusing(Notebook):
+    """A collector that takes a batch with job 7 in it for no batch at all, until it is mended."""
+
+    is_mended = False
+
+    def Report(  # noqa: N802  gRPC's name
+        self, request_iterator: Iterator[usage_pb2.ReportRequest], context: grpc.ServicerContext
+    ) -> Iterator[usage_pb2.ReportResponse]:
+        def taken() -> Iterator[usage_pb2.ReportRequest]:
+            for request in request_iterator:
+                if not self.is_mended and 7 in request.batch.jobs.job_id:
+                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, "its columns are odd")
+                yield request
+
+        return super().Report(taken(), context)
+
+
+def test_a_backfill_with_a_block_that_is_refused_is_not_done_until_it_is_taken(
+    tmp_path: Path, asked: Past
+) -> None:
+    """Or its spool, with the only copy of what was held, would be removed."""
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    collector = Refusing()
+    usage_pb2_grpc.add_LedgerServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    settings = config(tmp_path, CollectorSection(f"127.0.0.1:{port}"))
+    spool = tmp_path / "spool.db.backfill"
+    try:
+        outcome = backfill.send(settings, [asked], (BEGIN, END), spool, quiet=True)
+        assert outcome.undelivered == 8  # the block of its day
+        assert "refused" in outcome.why
+        assert 7 not in collector.jobs
+        collector.is_mended = True
+        outcome = backfill.send(settings, [asked], (BEGIN, END), spool, quiet=True)
+        assert (outcome.undelivered, outcome.why) == (0, "")
+        assert set(collector.jobs) == {run.job_id for run in runs()}
+    finally:
+        server.stop(None).wait()
