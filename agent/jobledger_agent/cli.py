@@ -10,20 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from jobledger_agent import (
-    VERSION,
-    clock,
-    config,
-    enroll,
-    logs,
-    moments,
-    overrides,
-    sections,
-)
+from jobledger_agent import VERSION, clock, logs
 from jobledger_agent.errors import AgentError
+from jobledger_agent.operating import enroll, moments
+from jobledger_agent.settings import config, overrides, sections
 
 if TYPE_CHECKING:
-    from jobledger_agent.service import Outcome
+    from jobledger_agent.daemon.service import Outcome
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -171,7 +164,7 @@ def _run(args: argparse.Namespace) -> int:
     supervisor = config.supervisor()
     logs.start(journal=supervisor.journal)
     settings = overrides.settings(args)
-    from jobledger_agent.service import Service
+    from jobledger_agent.daemon.service import Service
 
     _collect_rarely()
     with closing(Service(settings)) as service:
@@ -189,8 +182,8 @@ def _once(args: argparse.Namespace) -> int:
             # What cannot be delivered is still in the inputs.
             directory = stack.enter_context(TemporaryDirectory(prefix="jobledger-agent-"))
             settings = overrides.over(settings, "spool", path=Path(directory, "spool.db"))
-        from jobledger_agent import progress
-        from jobledger_agent.service import Service
+        from jobledger_agent.daemon.service import Service
+        from jobledger_agent.operating import progress
 
         _collect_rarely()
         service = stack.enter_context(closing(Service(settings)))
@@ -211,7 +204,7 @@ def _replay(args: argparse.Namespace) -> int:
     if args.since is not None or args.until is not None:
         raise config.ConfigError("give --held, or --since and --until")
     settings = config.load(args.config)
-    from jobledger_agent import replay
+    from jobledger_agent.daemon import replay
 
     records = replay.release(settings.spool.path, settings.spool.max_bytes)
     if args.json:
@@ -225,7 +218,7 @@ def _send_past(args: argparse.Namespace, purpose: str, *, again: bool) -> int:
     _log_quietly(args)
     settings = config.load(args.config)
     begin, end = _span(args)
-    from jobledger_agent import backfill, past, progress
+    from jobledger_agent.operating import backfill, past, progress
 
     pasts = past.clusters_of(settings, args.cluster)
     spool = backfill.spool_beside(settings.spool.path, purpose)
@@ -246,8 +239,8 @@ def _verify(args: argparse.Namespace) -> int:
     settings = config.load(args.config)
     logs.start(journal=False, quiet=True)
     span = _span(args)
-    from jobledger_agent import past, verify
-    from jobledger_agent.verifier import Verifier
+    from jobledger_agent.delivery.verifier import Verifier
+    from jobledger_agent.operating import past, verify
 
     def tell(result: verify.Verified) -> None:
         print(json.dumps(verify.as_json(result)) if args.json else verify.as_text(result))
@@ -285,7 +278,7 @@ def _judge(outcome: "Outcome", settings: sections.AgentConfig) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from jobledger_agent import status
+    from jobledger_agent.operating import status
 
     settings = config.from_environment() if args.spool else config.load(args.config)
     path = args.spool or settings.spool.path
@@ -295,15 +288,15 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from jobledger_agent import doctor
+    from jobledger_agent.operating import doctor
 
     return doctor.examine(args.config, as_json=args.json)
 
 
 def _check_config(args: argparse.Namespace) -> int:
     settings = config.load(args.config)
-    from jobledger_agent.sources import feeds
-    from jobledger_agent.tls import bearer_token, credentials
+    from jobledger_agent.delivery.tls import bearer_token, credentials
+    from jobledger_agent.sources.feeds import feeds
 
     credentials(settings.collector)
     bearer_token(settings.collector)

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from jobledger_agent.protocol.wire import Compared
 from jobledger_agent.source import SourceFacts
-from jobledger_agent.wire import Compared
 
 EXTRA_SPANS_MAX: Final = 1_000
 """Spans of sweeps with runs that Slurm does not tell, remembered for each cluster."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jobledger_agent.errors import AgentError
-from jobledger_agent.job import Reading
-from jobledger_agent.tree import TreeEntry
+from jobledger_agent.records.job import Reading
+from jobledger_agent.records.tree import TreeEntry
 
 MAX_BLOCK_READINGS = 1_000
 """Readings in one block: one spool row, one wire batch."""

@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import Reading, SlurmJob, Unreadable
+from jobledger_agent.records.job import Reading, SlurmJob, Unreadable
 from jobledger_agent.source import SourceError
+from jobledger_agent.sources.files import FileSource
 
 DATA = Path(__file__).parent.parent / "data"
 

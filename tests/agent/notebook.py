@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from jobledger_agent.job import NO_TRES, SlurmJob
+from jobledger_agent.records.job import NO_TRES, SlurmJob
 from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc
 

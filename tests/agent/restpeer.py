@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from jobledger_agent import clock
-from jobledger_agent.job import Reading, SlurmJob
-from jobledger_agent.slurmrestd import Slurmrestd
-from jobledger_agent.slurmrestd_http import Caller, Server
+from jobledger_agent.records.job import Reading, SlurmJob
+from jobledger_agent.slurm.slurmrestd import Slurmrestd
+from jobledger_agent.slurm.slurmrestd_http import Caller, Server
 from tests.agent.dumps import DATA
 
 NOW = 1_795_300_000

@@ -9,11 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from jobledger_agent.accounting import Controller, RowKey, SlurmdbdSettings, TooMuch
-from jobledger_agent.answers import StepUse
-from jobledger_agent.job import UNKNOWN, Reading, SlurmJob
+from jobledger_agent.reading.accounting import (
+    Controller,
+    RowKey,
+    SlurmdbdSettings,
+    StepUse,
+    TooMuch,
+)
+from jobledger_agent.records.job import UNKNOWN, Reading, SlurmJob
+from jobledger_agent.records.tree import TreeEntry
 from jobledger_agent.source import SourceError
-from jobledger_agent.tree import TreeEntry
 
 CLUSTER = "alpha"
 AGENTS_UID = 990

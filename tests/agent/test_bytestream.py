@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent.bytestream import CHUNK_BYTES, MAX_LINE_BYTES, LongLine, Tail, lines
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import MAX_RAW_BYTES
+from jobledger_agent.parsing.bytestream import CHUNK_BYTES, MAX_LINE_BYTES, LongLine, Tail, lines
+from jobledger_agent.records.job import MAX_RAW_BYTES
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import COLUMNS, read, row
 
 LONG = MAX_LINE_BYTES + CHUNK_BYTES + 1

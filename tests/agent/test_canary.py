@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import canary
-from jobledger_agent.canary import MAX_CANARIES, Canary
-from jobledger_agent.runs import Runs, run_of
+from jobledger_agent.reading import canary
+from jobledger_agent.reading.canary import MAX_CANARIES, Canary
+from jobledger_agent.records.runs import Runs, run_of
 from tests.agent.simslurm import a_run
 
 NOW = 1_795_300_000

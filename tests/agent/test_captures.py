@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from jobledger_agent.files import FileSource
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import DATA, Outcome, Sums, as_truth, read, sums, truth
 
 NOTHING = Sums(0, 0, 0, 0, 0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent.certificates import CertificateError, der_expiry, expiries, expiry
-from jobledger_agent.sections import CollectorSection
+from jobledger_agent.delivery.certificates import CertificateError, der_expiry, expiries, expiry
+from jobledger_agent.settings.sections import CollectorSection
 
 DAY_S = 86_400
 

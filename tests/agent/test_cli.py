@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from jobledger_agent import VERSION, cli
-from jobledger_agent.sections import FileSection
+from jobledger_agent.settings.sections import FileSection
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook
 from tests.system.programs import free_port, start_collector

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import commands
-from jobledger_agent.accounting import Controller, SlurmdbdSettings, TooMuch
-from jobledger_agent.commands import Forbidden, Programs, allowed, slurmdbd_settings
-from jobledger_agent.job import UNKNOWN
-from jobledger_agent.runner import Runner
+from jobledger_agent.reading.accounting import Controller, SlurmdbdSettings, TooMuch
+from jobledger_agent.records.job import UNKNOWN
+from jobledger_agent.slurm import commands
+from jobledger_agent.slurm.commands import Forbidden, Programs, allowed, slurmdbd_settings
+from jobledger_agent.slurm.runner import Runner
 from jobledger_agent.source import SourceError
 from tests.agent.dumps import DATA
 

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent import config, sections
-from jobledger_agent.config import ConfigError, load, parse, split_address, supervisor
-from jobledger_agent.sections import AgentConfig, CollectorSection, FileSection, SacctSection
-from jobledger_agent.tls import bearer_token
+from jobledger_agent.delivery.tls import bearer_token
+from jobledger_agent.settings import config, sections
+from jobledger_agent.settings.config import ConfigError, load, parse, split_address, supervisor
+from jobledger_agent.settings.sections import (
+    AgentConfig,
+    CollectorSection,
+    FileSection,
+    SacctSection,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "packaging" / "agent.example.toml"
 SECRET = "4f1c2d3e4b5a69788796a5b4c3d2e1f0"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import ARRAY_REMAINDER, UNKNOWN, SlurmJob
+from jobledger_agent.records.job import ARRAY_REMAINDER, UNKNOWN, SlurmJob
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import COLUMNS, DATA, Outcome, dump, read, row
 
 T = "cpu=2,gres/gpu=1,mem=100M,node=1"

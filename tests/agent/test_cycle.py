@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobledger_agent.accounting import SlurmdbdSettings
-from jobledger_agent.cycle import Cycle, CycleSettings
-from jobledger_agent.job import SlurmJob
+from jobledger_agent.reading.accounting import SlurmdbdSettings
+from jobledger_agent.reading.cycle import Cycle, CycleSettings
+from jobledger_agent.records.job import SlurmJob
+from jobledger_agent.records.tree import TreeEntry, TreeKind
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.tree import TreeEntry, TreeKind
 from tests.agent.simslurm import AGENTS_UID, Message, SimSlurm, Span, a_run
 
 NOW = 1_795_300_000

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent import canary, window
-from jobledger_agent.cycle import CycleSettings
-from jobledger_agent.onecluster import OneCluster
-from jobledger_agent.runs import Runs
+from jobledger_agent.reading import canary, window
+from jobledger_agent.reading.cycle import CycleSettings
+from jobledger_agent.reading.onecluster import OneCluster
+from jobledger_agent.records.runs import Runs
 from tests.agent.simslurm import AGENTS_UID, SimSlurm, Span
 from tests.agent.test_cycle import HOUR, NOW, Agent, Life, happen, history
 

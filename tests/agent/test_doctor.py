@@ -11,9 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent import VERSION, doctor
-from jobledger_agent.preflight import Check, Level
-from jobledger_agent.spool import Spool
+from jobledger_agent import VERSION
+from jobledger_agent.operating import doctor
+from jobledger_agent.operating.preflight import Check, Level
+from jobledger_agent.spooling.spool import Spool
 from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook

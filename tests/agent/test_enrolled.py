@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.enrolled import left_to_do
-from jobledger_agent.enrolment_code import Code
+from jobledger_agent.operating.enrolled import left_to_do
+from jobledger_agent.operating.enrolment_code import Code
 
 
 def code(address: str) -> Code:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent.enrolment_code import CODE_CHARS_MAX, Code, CodeError, decode, is_whole
+from jobledger_agent.operating.enrolment_code import (
+    CODE_CHARS_MAX,
+    Code,
+    CodeError,
+    decode,
+    is_whole,
+)
 from jobledger_collector.core import enrolment_code as collector_s
 
 CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import fields
-from jobledger_agent.fields import PLAIN, ExitCode, JobIds, State
-from jobledger_agent.job import ARRAY_REMAINDER, UNKNOWN
+from jobledger_agent.parsing import fields
+from jobledger_agent.parsing.fields import PLAIN, ExitCode, JobIds, State
+from jobledger_agent.records.job import ARRAY_REMAINDER, UNKNOWN
 
 UTC_TIME = fields.time_reader(ZoneInfo("UTC"))
 BANGKOK = fields.time_reader(ZoneInfo("Asia/Bangkok"))

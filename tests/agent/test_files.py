@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.bytestream import MAX_LINE_BYTES
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import MAX_RAW_BYTES, SlurmJob
-from jobledger_agent.recognise import Kind, NotAccounting, header_layout, recognise
+from jobledger_agent.parsing.bytestream import MAX_LINE_BYTES
+from jobledger_agent.parsing.recognise import Kind, NotAccounting, header_layout, recognise
+from jobledger_agent.records.job import MAX_RAW_BYTES, SlurmJob
 from jobledger_agent.source import MAX_BLOCK_READINGS, Block, SourceError
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import COLUMNS, DATA, dump, read, row
 
 HEADER = "|".join(COLUMNS)
@@ -290,8 +290,8 @@ def test_many_records_need_no_more_memory_than_few(tmp_path: Path) -> None:
 
 SCRIPT = """
 import json, sys
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import SlurmJob
+from jobledger_agent.sources.files import FileSource
+from jobledger_agent.records.job import SlurmJob
 jobs, asides = [], []
 for block in FileSource(sys.argv[1]).read(""):
     for r in block.readings:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from jobledger_agent.fold import HELD_JOBS, Fold
-from jobledger_agent.job import UNKNOWN, Reading, SlurmJob, Unreadable
-from jobledger_agent.rows import StepRow
+from jobledger_agent.parsing.fold import HELD_JOBS, Fold
+from jobledger_agent.parsing.rows import StepRow
+from jobledger_agent.records.job import UNKNOWN, Reading, SlurmJob, Unreadable
 from tests.agent.test_rows import EXPECTED
 
 Item = SlurmJob | StepRow | Unreadable

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobledger_agent import folder as folder_module
-from jobledger_agent.files import GROWN_AGAIN, HEAD_BYTES, FileSource
-from jobledger_agent.folder import MAX_POSITIONS, FolderSource
-from jobledger_agent.job import SlurmJob, Unreadable
-from jobledger_agent.sections import AgentConfig, FileSection
+from jobledger_agent.records.job import SlurmJob, Unreadable
+from jobledger_agent.settings.sections import AgentConfig, FileSection
 from jobledger_agent.source import SourceError
-from jobledger_agent.sources import clusters, feeds
+from jobledger_agent.sources import folder as folder_module
+from jobledger_agent.sources.feeds import clusters, feeds
+from jobledger_agent.sources.files import GROWN_AGAIN, HEAD_BYTES, FileSource
+from jobledger_agent.sources.folder import MAX_POSITIONS, FolderSource
 from tests.agent.dumps import dump, row
 
 SUBMIT: Final = 1_795_199_294

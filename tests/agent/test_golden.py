@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
-from jobledger_agent.files import FileSource
-from jobledger_agent.tres import parse_tres
+from jobledger_agent.parsing.tres import parse_tres
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import DATA, PLAIN, read, read_rows, row
 from tests.agent.test_sacct import Lab
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobledger_agent.answers import JOB_COLUMNS, NEWER_COLUMNS, Question, job_readings
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import MAX_RAW_BYTES, Reading, SlurmJob, Unreadable
+from jobledger_agent.records.job import MAX_RAW_BYTES, Reading, SlurmJob, Unreadable
+from jobledger_agent.slurm.answers import JOB_COLUMNS, NEWER_COLUMNS, Question, job_readings
 from jobledger_agent.source import SourceError
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import PLAIN, Outcome, read
 
 ROWS_MIN = 10_000

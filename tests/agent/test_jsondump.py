@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent.bytestream import MAX_STRING_BYTES
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import ARRAY_REMAINDER, UNKNOWN, SlurmJob
-from jobledger_agent.jsondump import StepSums, Unfit, job_of_json
+from jobledger_agent.parsing.bytestream import MAX_STRING_BYTES
+from jobledger_agent.parsing.jsondump import StepSums, Unfit, job_of_json
+from jobledger_agent.records.job import ARRAY_REMAINDER, UNKNOWN, SlurmJob
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import DATA, Outcome, read
 from tests.agent.test_rows import ORIGIN
 
@@ -281,7 +281,7 @@ MEMORY_MIB_MAX = 40
 READ = """
 import re, sys
 from pathlib import Path
-from jobledger_agent.files import FileSource
+from jobledger_agent.sources.files import FileSource
 from jobledger_agent.source import SourceError
 try:
     print(sum(len(block.readings) for block in FileSource(sys.argv[1]).read("")))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent.kick import (
+from jobledger_agent.daemon.kick import (
     BACK_OFF_MS_MAX,
     KICK_LOOKS_MAX,
     KICK_SETTLE_MS,

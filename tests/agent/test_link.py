@@ -10,13 +10,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent import wire
-from jobledger_agent.call import LinkError, greet
+from jobledger_agent.delivery.call import LinkError, greet
+from jobledger_agent.delivery.link import Identity, Link
 from jobledger_agent.health import Health
-from jobledger_agent.job import Unreadable
-from jobledger_agent.link import Identity, Link
-from jobledger_agent.sections import CollectorSection
-from jobledger_agent.spool import Spool, SpoolFull
+from jobledger_agent.protocol import wire
+from jobledger_agent.records.job import Unreadable
+from jobledger_agent.settings.sections import CollectorSection
+from jobledger_agent.spooling.spool import Spool, SpoolFull
 from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook, a_job, full_ack

@@ -10,12 +10,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent import clock, wire
+from jobledger_agent import clock
+from jobledger_agent.delivery.link import STATUS_EVERY_MS, Identity, Link
 from jobledger_agent.health import Health
-from jobledger_agent.link import STATUS_EVERY_MS, Identity, Link
-from jobledger_agent.sections import CollectorSection
-from jobledger_agent.spool import Spool
-from jobledger_agent.stream import BACKOFF_FIRST_MS
+from jobledger_agent.protocol import wire
+from jobledger_agent.protocol.stream import BACKOFF_FIRST_MS
+from jobledger_agent.settings.sections import CollectorSection
+from jobledger_agent.spooling.spool import Spool
 from jobledger_proto.v1 import usage_pb2 as pb
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook, a_job, full_ack
@@ -84,7 +85,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the back-off be short."""
-    monkeypatch.setattr("jobledger_agent.stream.BACKOFF_FIRST_MS", BACKOFF_FIRST_MS // 50)
+    monkeypatch.setattr("jobledger_agent.protocol.stream.BACKOFF_FIRST_MS", BACKOFF_FIRST_MS // 50)
 
 
 def fill(spool: Spool, job_ids: range) -> None:
@@ -140,7 +141,7 @@ def test_damage_found_while_sending_ends_the_stream_and_the_rest_is_delivered(
 def test_a_new_token_replaces_the_stream_and_a_wrong_one_does_not(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jobledger_agent.link.STATUS_EVERY_MS", STATUS_EVERY_MS // 200)
+    monkeypatch.setattr("jobledger_agent.delivery.link.STATUS_EVERY_MS", STATUS_EVERY_MS // 200)
     token = tmp_path / "token"
     token.write_text(SECRET)
     notebook = Notebook()

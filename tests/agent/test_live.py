@@ -12,8 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent import doctor
-from jobledger_agent.preflight import Check
+from jobledger_agent.operating import doctor
+from jobledger_agent.operating.preflight import Check
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook
 

@@ -13,20 +13,26 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobledger_agent.config import Supervisor
+from jobledger_agent.daemon.metrics import (
+    AgentMetrics,
+    MetricsError,
+    Subject,
+    complete_through,
+    serve,
+)
+from jobledger_agent.daemon.service import Service
 from jobledger_agent.health import Health
-from jobledger_agent.metrics import AgentMetrics, MetricsError, Subject, complete_through, serve
-from jobledger_agent.sections import (
+from jobledger_agent.protocol.wire import Compared, Encoded, UsageSum
+from jobledger_agent.settings.config import Supervisor
+from jobledger_agent.settings.sections import (
     AgentConfig,
     CollectorSection,
     MetricsSection,
     SacctSection,
     SpoolSection,
 )
-from jobledger_agent.service import Service
 from jobledger_agent.source import SourceFacts
-from jobledger_agent.spool import Spool
-from jobledger_agent.wire import Compared, Encoded, UsageSum
+from jobledger_agent.spooling.spool import Spool
 
 AGENT_MD = Path(__file__).parents[2] / "docs" / "agent.md"
 LIVE = ("sacct:alpha", "sacct:beta")

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobledger_agent.fields import time_reader
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import SlurmJob, Unreadable
-from jobledger_agent.knots import EITHER, Layout
-from jobledger_agent.parsable import Item, Lines
-from jobledger_agent.recognise import header_layout
-from jobledger_agent.rows import RowReader
+from jobledger_agent.parsing.fields import time_reader
+from jobledger_agent.parsing.knots import EITHER, Layout
+from jobledger_agent.parsing.parsable import Item, Lines
+from jobledger_agent.parsing.recognise import header_layout
+from jobledger_agent.parsing.rows import RowReader
+from jobledger_agent.records.job import SlurmJob, Unreadable
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import COLUMNS, DATA, PLAIN, Outcome, dump, read, read_rows, row, truth
 from tests.agent.test_rows import ORIGIN
 

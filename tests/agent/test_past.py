@@ -13,17 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import backfill, moments, past, verify
-from jobledger_agent.feed import Intake, read_through
+from jobledger_agent.daemon.feed import Intake, read_through
+from jobledger_agent.delivery.verifier import Verifier, VerifyError, VerifyUnknown
 from jobledger_agent.health import Health
-from jobledger_agent.job import Reading, SlurmJob, Unreadable
-from jobledger_agent.moments import DAY_S, moment
-from jobledger_agent.past import Past, slices
-from jobledger_agent.sections import AgentConfig, AgentSection, CollectorSection, SpoolSection
+from jobledger_agent.operating import backfill, moments, past, verify
+from jobledger_agent.operating.moments import DAY_S, moment
+from jobledger_agent.operating.past import Past, slices
+from jobledger_agent.records.job import Reading, SlurmJob, Unreadable
+from jobledger_agent.settings.sections import (
+    AgentConfig,
+    AgentSection,
+    CollectorSection,
+    SpoolSection,
+)
 from jobledger_agent.source import Block, SourceError, Sweep
-from jobledger_agent.sources import Feed
-from jobledger_agent.spool import Spool
-from jobledger_agent.verifier import Verifier, VerifyError, VerifyUnknown
+from jobledger_agent.sources.feeds import Feed
+from jobledger_agent.spooling.spool import Spool
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 from tests.agent.notebook import Notebook
 from tests.agent.simslurm import CLUSTER, Message, SimSlurm, Span, a_run
@@ -382,7 +387,7 @@ def test_an_older_collector_is_sent_what_is_news_instead(tmp_path: Path) -> None
 def test_records_on_their_way_are_not_taken_for_missing(
     tmp_path: Path, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobledger_agent.comparing.DRAIN_S", 0)
+    monkeypatch.setattr("jobledger_agent.delivery.comparing.DRAIN_S", 0)
     with intake(tmp_path / "spool.db", books.section) as into:
         read_through(Feed("f", OneBlock(runs()), 1, is_live=True), into)
         source = Swept(runs())

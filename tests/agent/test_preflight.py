@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent import preflight, preflight_slurm
-from jobledger_agent.preflight import Check, Level
-from jobledger_agent.preflight_slurm import Reader, Wanted
+from jobledger_agent.operating import preflight, preflight_slurm
+from jobledger_agent.operating.preflight import Check, Level
+from jobledger_agent.operating.preflight_slurm import Reader, Wanted
 
 DATA = Path(__file__).parents[1] / "data"
 VERSIONS = ("slurm-22.05", "slurm-25.11")

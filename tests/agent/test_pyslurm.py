@@ -17,17 +17,17 @@ from typing import Any, Final
 
 import pytest
 
-from jobledger_agent.config import ConfigError, parse
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import UNKNOWN, SlurmJob, Unreadable
-from jobledger_agent.jsondump import Unfit
-from jobledger_agent.pyslurm import FIRST_LOOK_S, OVERLAP_S, PyslurmSource, probe
-from jobledger_agent.pyslurm_jobs import job_of
-from jobledger_agent.rows import Origin
-from jobledger_agent.sections import AgentConfig, PyslurmSection
+from jobledger_agent.parsing.jsondump import Unfit
+from jobledger_agent.parsing.rows import Origin
+from jobledger_agent.records.job import UNKNOWN, SlurmJob, Unreadable
+from jobledger_agent.settings.config import ConfigError, parse
+from jobledger_agent.settings.sections import AgentConfig, PyslurmSection
+from jobledger_agent.slurm.pyslurm import FIRST_LOOK_S, OVERLAP_S, PyslurmSource, probe
+from jobledger_agent.slurm.pyslurm_jobs import job_of
+from jobledger_agent.slurm.turn import alone
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.sources import feeds
-from jobledger_agent.turn import alone
+from jobledger_agent.sources.feeds import feeds
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import DATA, read
 
 RECORDED: Final = DATA / "slurm-25.11" / "pyslurm" / "pyslurm-jobs-to_dict.json.gz"

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobledger_agent.job import ARRAY_REMAINDER, UNKNOWN, SlurmJob
-from jobledger_agent.rows import NEEDED, Origin, RowReader, StepRow
+from jobledger_agent.parsing.rows import NEEDED, Origin, RowReader, StepRow
+from jobledger_agent.records.job import ARRAY_REMAINDER, UNKNOWN, SlurmJob
 from tests.agent.dumps import COLUMNS, PLAIN, row
 
 ORIGIN = Origin("", {}, ZoneInfo("UTC"), 1_795_300_000)

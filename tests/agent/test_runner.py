@@ -4,7 +4,7 @@ import multiprocessing
 import time
 from pathlib import Path
 
-from jobledger_agent.runner import Runner
+from jobledger_agent.slurm.runner import Runner
 from jobledger_agent.source import SourceError
 
 SDIAG = """#!/bin/sh

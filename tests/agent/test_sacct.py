@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent import window
-from jobledger_agent.answers import JOB_COLUMNS, NEWER_COLUMNS, STEP_COLUMNS
-from jobledger_agent.canary import Canary
-from jobledger_agent.cycle import Cycle, CycleSettings
-from jobledger_agent.job import UNKNOWN, SlurmJob, Unreadable
-from jobledger_agent.runs import Runs, run_of
-from jobledger_agent.sacct import sacct_cycle
+from jobledger_agent.reading import window
+from jobledger_agent.reading.canary import Canary
+from jobledger_agent.reading.cycle import Cycle, CycleSettings
+from jobledger_agent.reading.sweep import Progress
+from jobledger_agent.reading.window import Known
+from jobledger_agent.records.job import UNKNOWN, SlurmJob, Unreadable
+from jobledger_agent.records.runs import Runs, run_of
+from jobledger_agent.slurm.answers import JOB_COLUMNS, NEWER_COLUMNS, STEP_COLUMNS
+from jobledger_agent.slurm.sacct import sacct_cycle
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.sweep import Progress
-from jobledger_agent.window import Known
 from tests.agent.dumps import DATA, PLAIN, as_truth, truth
 
 NOW = 1_795_300_000

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.config import ConfigError, load
-from jobledger_agent.feed import Intake, read_through
+from jobledger_agent.daemon.feed import Intake, read_through
 from jobledger_agent.health import Health
-from jobledger_agent.job import SlurmJob, Unreadable
-from jobledger_agent.schedulers import SCHEDULERS
+from jobledger_agent.records.job import SlurmJob, Unreadable
+from jobledger_agent.settings.config import ConfigError, load
+from jobledger_agent.settings.schedulers import SCHEDULERS
 from jobledger_agent.source import SourceError
-from jobledger_agent.sources import Feed, clusters, feeds
-from jobledger_agent.spool import Spool
+from jobledger_agent.sources.feeds import Feed, clusters, feeds
+from jobledger_agent.spooling.spool import Spool
 
 PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
 LINES = (

@@ -15,13 +15,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent.config import ConfigError, Supervisor
-from jobledger_agent.feed import Intake, keep_reading, read_through
+from jobledger_agent.daemon.feed import Intake, keep_reading, read_through
+from jobledger_agent.daemon.kick import Kicks
+from jobledger_agent.daemon.notify import Notifier
+from jobledger_agent.daemon.service import Service, Worker
 from jobledger_agent.health import Health, HealthReport
-from jobledger_agent.job import Reading, Unreadable
-from jobledger_agent.kick import Kicks
-from jobledger_agent.notify import Notifier
-from jobledger_agent.sections import (
+from jobledger_agent.records.job import Reading, Unreadable
+from jobledger_agent.settings.config import ConfigError, Supervisor
+from jobledger_agent.settings.sections import (
     AgentConfig,
     AgentSection,
     CollectorSection,
@@ -30,11 +31,10 @@ from jobledger_agent.sections import (
     SacctSection,
     SpoolSection,
 )
-from jobledger_agent.service import Service, Worker
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.sources import Feed, clusters, feeds
-from jobledger_agent.spool import Spool
-from jobledger_agent.spoolfile import SpoolError
+from jobledger_agent.sources.feeds import Feed, clusters, feeds
+from jobledger_agent.spooling.spool import Spool
+from jobledger_agent.spooling.spoolfile import SpoolError
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.dumps import DATA
 from tests.agent.notebook import Notebook, a_job

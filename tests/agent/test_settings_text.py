@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent.settings_text import with_settings
+from jobledger_agent.settings.settings_text import with_settings
 
 TEXT: Final = """\
 # ours, with a \u2028 in it

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.feed import sighting_of
-from jobledger_agent.job import UNKNOWN, SlurmJob
-from jobledger_agent.spool import Sighting, Spool
+from jobledger_agent.daemon.feed import sighting_of
+from jobledger_agent.records.job import UNKNOWN, SlurmJob
+from jobledger_agent.spooling.spool import Sighting, Spool
 from tests.agent.dumps import read_rows, row
 
 USED = {"total_cpu_ms": 900, "max_rss_bytes": 4096, "steps": 2}

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent.accounting import Controller, TooMuch
-from jobledger_agent.answers import StepUse
-from jobledger_agent.cycle import Cycle
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import UNKNOWN, SlurmJob, Unreadable
-from jobledger_agent.slurmrestd import DIALECTS, Slurmrestd
-from jobledger_agent.slurmrestd_http import Server
+from jobledger_agent.reading.accounting import Controller, StepUse, TooMuch
+from jobledger_agent.reading.cycle import Cycle
+from jobledger_agent.records.job import UNKNOWN, SlurmJob, Unreadable
+from jobledger_agent.records.tree import TreeKind
+from jobledger_agent.slurm.slurmrestd import DIALECTS, Slurmrestd
+from jobledger_agent.slurm.slurmrestd_http import Server
 from jobledger_agent.source import SourceError
-from jobledger_agent.tree import TreeKind
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import DATA, read
 from tests.agent.restpeer import (
     CLUSTERS,

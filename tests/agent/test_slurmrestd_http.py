@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent import slurmrestd_http
-from jobledger_agent.accounting import TooMuch
-from jobledger_agent.slurmrestd import Slurmrestd
-from jobledger_agent.slurmrestd_http import Caller, Server, address_of
+from jobledger_agent.reading.accounting import TooMuch
+from jobledger_agent.slurm import slurmrestd_http
+from jobledger_agent.slurm.slurmrestd import Slurmrestd
+from jobledger_agent.slurm.slurmrestd_http import Caller, Server, address_of
+from jobledger_agent.slurm.turn import alone
 from jobledger_agent.source import SourceError
-from jobledger_agent.turn import alone
 from tests.agent.restpeer import (
     NOBODY,
     NOW,

@@ -15,8 +15,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jobledger_agent import spool as spool_module
-from jobledger_agent.spool import (
+from jobledger_agent.protocol.wire import Encoded
+from jobledger_agent.spooling import spool as spool_module
+from jobledger_agent.spooling.spool import (
     Sighting,
     Spool,
     SpoolDamaged,
@@ -24,8 +25,7 @@ from jobledger_agent.spool import (
     SpoolFull,
     peek,
 )
-from jobledger_agent.spoolfile import SLACK_BYTES
-from jobledger_agent.wire import Encoded
+from jobledger_agent.spooling.spoolfile import SLACK_BYTES
 
 NOW = 1_790_000_000
 SOURCE = "sacct:alpha"
@@ -448,8 +448,8 @@ def test_looking_at_a_spool_that_rests_or_is_none(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from jobledger_agent.spool import Sighting, Spool
-from jobledger_agent.wire import Encoded
+from jobledger_agent.spooling.spool import Sighting, Spool
+from jobledger_agent.protocol.wire import Encoded
 spool = Spool(Path(sys.argv[1]))
 number = int(spool.position("s") or 0)
 while True:

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import pytest
 
-from jobledger_agent.spool import Sighting, Spool, SpoolDamaged, SpoolError
-from jobledger_agent.wire import Encoded
+from jobledger_agent.protocol.wire import Encoded
+from jobledger_agent.spooling.spool import Sighting, Spool, SpoolDamaged, SpoolError
 
 NOW = 1_790_000_000
 EVERY_BYTE = bool(os.environ.get("JOBLEDGER_EVERY_BYTE"))
-STEP = 1 if EVERY_BYTE else 7
+STEP = 1 if EVERY_BYTE else 5
 FLIPS = 20_000 if EVERY_BYTE else 2_000
 TEARS = 4_000 if EVERY_BYTE else 600
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
@@ -247,8 +247,8 @@ def test_pages_of_different_times_are_found(lab: Lab, life: dict[str, Recorded])
 WRITER = """
 import sys
 from pathlib import Path
-from jobledger_agent.spool import Spool, SpoolFull
-from jobledger_agent.wire import Encoded
+from jobledger_agent.spooling.spool import Spool, SpoolFull
+from jobledger_agent.protocol.wire import Encoded
 spool = Spool(Path(sys.argv[1]))
 print("open", flush=True)
 for number in range(1, 41):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from jobledger_agent.daemon.metrics import AgentMetrics, Subject, serve
 from jobledger_agent.health import Health
-from jobledger_agent.metrics import AgentMetrics, Subject, serve
+from jobledger_agent.operating.status import as_json, as_text, facts, look
+from jobledger_agent.protocol.wire import encode
 from jobledger_agent.source import SourceFacts
-from jobledger_agent.spool import Spool
-from jobledger_agent.status import as_json, as_text, facts, look
-from jobledger_agent.wire import encode
+from jobledger_agent.spooling.spool import Spool
 from tests.agent.notebook import a_job
 
 SOURCE = "sacct:alpha"

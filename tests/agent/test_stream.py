@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jobledger_agent.stream import (
+from jobledger_agent.protocol.stream import (
     ACK_MS_MAX,
     BACKOFF_FIRST_MS,
     BACKOFF_MAX_MS,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import sweep
-from jobledger_agent.sweep import DAY_S, SLICE_MIN_S, Pace, Progress
+from jobledger_agent.reading import sweep
+from jobledger_agent.reading.sweep import DAY_S, SLICE_MIN_S, Pace, Progress
 
 NOW = 1_795_300_000
 

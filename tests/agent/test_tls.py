@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.config import ConfigError
-from jobledger_agent.sections import CollectorSection
-from jobledger_agent.tls import credentials
+from jobledger_agent.delivery.tls import credentials
+from jobledger_agent.settings.config import ConfigError
+from jobledger_agent.settings.sections import CollectorSection
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import sacctmgr, tree
+from jobledger_agent.records import tree
+from jobledger_agent.records.tree import Told, TreeEntry, TreeKind
+from jobledger_agent.slurm import sacctmgr
 from jobledger_agent.source import SourceError
-from jobledger_agent.tree import Told, TreeEntry, TreeKind
 
 NOW = 1_795_300_000
 ROOT_TEXT = "default root account"

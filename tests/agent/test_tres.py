@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent.job import UNKNOWN, Tres
-from jobledger_agent.tres import MAX_TRES, NOTHING, Held, parse_tres, tres_of_json
+from jobledger_agent.parsing.tres import MAX_TRES, NOTHING, Held, parse_tres, tres_of_json
+from jobledger_agent.records.job import UNKNOWN, Tres
 
 NO_VAL64 = "18446744073709551614"
 

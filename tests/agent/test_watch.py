@@ -12,24 +12,24 @@ from pathlib import Path
 import grpc
 import pytest
 
-from jobledger_agent import replay
-from jobledger_agent.config import Supervisor
-from jobledger_agent.feed import Intake, keep_reading
+from jobledger_agent.daemon import replay
+from jobledger_agent.daemon.feed import Intake, keep_reading
+from jobledger_agent.daemon.kick import Kicks
+from jobledger_agent.daemon.service import Service, Worker
+from jobledger_agent.daemon.summary import Summary
 from jobledger_agent.health import Health
-from jobledger_agent.kick import Kicks
-from jobledger_agent.sections import (
+from jobledger_agent.protocol.wire import encode
+from jobledger_agent.settings.config import Supervisor
+from jobledger_agent.settings.sections import (
     AgentConfig,
     AgentSection,
     CollectorSection,
     MetricsSection,
     SpoolSection,
 )
-from jobledger_agent.service import Service, Worker
 from jobledger_agent.source import Block, SourceFacts
-from jobledger_agent.sources import Feed
-from jobledger_agent.spool import Spool
-from jobledger_agent.summary import Summary
-from jobledger_agent.wire import encode
+from jobledger_agent.sources.feeds import Feed
+from jobledger_agent.spooling.spool import Spool
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook, a_job
 
@@ -146,8 +146,8 @@ def test_a_source_that_hangs_is_told_and_the_watchdog_is_not(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("jobledger_agent.service.FILE_STEP_S_MAX", 2)
-    monkeypatch.setattr("jobledger_agent.service.STOP_GRACE_S", 1)
+    monkeypatch.setattr("jobledger_agent.daemon.service.FILE_STEP_S_MAX", 2)
+    monkeypatch.setattr("jobledger_agent.daemon.service.STOP_GRACE_S", 1)
     address = str(tmp_path / "notify")
     source = Stuck()
     feed = Feed("hangs", source, 1, is_live=False)
@@ -210,7 +210,7 @@ def test_held_records_are_offered_again_when_a_person_asks(
 def test_held_records_of_an_agent_that_rests_are_released_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobledger_agent.replay.ANSWER_WAIT_MS", 200)
+    monkeypatch.setattr("jobledger_agent.daemon.replay.ANSWER_WAIT_MS", 200)
     path = tmp_path / "spool.db"
     with closing(Spool(path)) as spool:
         spool.position("f")

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_agent import window
-from jobledger_agent.canary import Canary
-from jobledger_agent.runs import Runs, job_id_of, run_of
-from jobledger_agent.sweep import Pace, Progress
-from jobledger_agent.tree import TreeMark
-from jobledger_agent.window import Again, Known
+from jobledger_agent.reading import window
+from jobledger_agent.reading.canary import Canary
+from jobledger_agent.reading.sweep import Pace, Progress
+from jobledger_agent.reading.window import Again, Known
+from jobledger_agent.records.runs import Runs, job_id_of, run_of
+from jobledger_agent.records.tree import TreeMark
 
 NOW = 1_795_300_000
 DAY = 86_400

@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobledger_agent import wire
-from jobledger_agent.job import Reading, SlurmJob, Unreadable
-from jobledger_agent.stream import Acked, Welcomed
+from jobledger_agent.protocol import wire
+from jobledger_agent.protocol.stream import Acked, Welcomed
+from jobledger_agent.records.job import Reading, SlurmJob, Unreadable
 from jobledger_proto.v1 import usage_pb2 as pb
 from tests.agent.notebook import a_job
 

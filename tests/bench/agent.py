@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from jobledger_agent.files import FileSource
-from jobledger_agent.spool import Spool
-from jobledger_agent.wire import encode
+from jobledger_agent.protocol.wire import encode
+from jobledger_agent.sources.files import FileSource
+from jobledger_agent.spooling.spool import Spool
 from jobledger_collector import cli as collector_cli
 from jobledger_collector.admin import cli as admin_cli
 from tests.bench.fakeslurm import settings, write_programs

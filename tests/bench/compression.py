@@ -20,12 +20,13 @@ from typing import Final
 
 import grpc
 
-from jobledger_agent import call, wire
+from jobledger_agent.delivery import call
+from jobledger_agent.delivery.link import Identity, Link
 from jobledger_agent.health import Health
-from jobledger_agent.job import SlurmJob
-from jobledger_agent.link import Identity, Link
-from jobledger_agent.sections import CollectorSection
-from jobledger_agent.spool import Spool
+from jobledger_agent.protocol import wire
+from jobledger_agent.records.job import SlurmJob
+from jobledger_agent.settings.sections import CollectorSection
+from jobledger_agent.spooling.spool import Spool
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook, a_job
 

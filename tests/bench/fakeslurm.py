@@ -5,7 +5,7 @@ What is measured with it is the agent, not Slurm.
 
 from pathlib import Path
 
-from jobledger_agent.answers import JOB_COLUMNS
+from jobledger_agent.slurm.answers import JOB_COLUMNS
 
 SACCT = r"""#!/bin/sh
 echo "$*" >> "$(dirname "$0")/calls"

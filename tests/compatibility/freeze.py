@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from jobledger_agent import VERSION, wire
-from jobledger_agent.job import SlurmJob, Unreadable
-from jobledger_agent.spool import Sighting, Spool
+from jobledger_agent import VERSION
+from jobledger_agent.protocol import wire
+from jobledger_agent.records.job import SlurmJob, Unreadable
+from jobledger_agent.spooling.spool import Sighting, Spool
 from tests.agent.notebook import a_job
 from tests.compatibility.contract import DATA
 from tests.compatibility.spools import KINDS

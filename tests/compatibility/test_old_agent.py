@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from jobledger_agent.spool import Spool
+from jobledger_agent.spooling.spool import Spool
 from jobledger_collector.config import Address, ServerSection, TlsSection
 from jobledger_collector.core.enrolment import Listener
 from jobledger_collector.metrics import Metrics

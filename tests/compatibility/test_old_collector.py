@@ -10,14 +10,14 @@ from typing import Any
 import grpc
 import pytest
 
-from jobledger_agent import wire
+from jobledger_agent.delivery.link import Identity, Link
+from jobledger_agent.delivery.verifier import Verifier, VerifyUnknown
 from jobledger_agent.health import Health
-from jobledger_agent.job import Unreadable
-from jobledger_agent.link import Identity, Link
-from jobledger_agent.sections import CollectorSection
-from jobledger_agent.spool import Spool
-from jobledger_agent.tree import TreeEntry, TreeKind
-from jobledger_agent.verifier import Verifier, VerifyUnknown
+from jobledger_agent.protocol import wire
+from jobledger_agent.records.job import Unreadable
+from jobledger_agent.records.tree import TreeEntry, TreeKind
+from jobledger_agent.settings.sections import CollectorSection
+from jobledger_agent.spooling.spool import Spool
 from tests.agent.notebook import a_job
 from tests.compatibility.contract import RELEASES, REPORT, VERIFY, Contract
 from tests.compatibility.spools import a_copy

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent.spool import Sighting, Spool, SpoolError, peek
-from jobledger_agent.spoolschema import SCHEMA_VERSION
+from jobledger_agent.spooling.spool import Sighting, Spool, SpoolError, peek
+from jobledger_agent.spooling.spoolschema import SCHEMA_VERSION
 from jobledger_proto.v1 import usage_pb2 as pb
 from tests.compatibility.contract import RELEASES
 from tests.compatibility.spools import KINDS, a_copy
@@ -70,8 +70,8 @@ def test_it_goes_on_as_one_of_this_release(release: str, kind: str, tmp_path: Pa
 KILLED_IN_BETWEEN = """
 import os, sys
 from pathlib import Path
-from jobledger_agent import spoolschema
-from jobledger_agent.spool import Spool
+from jobledger_agent.spooling import spoolschema
+from jobledger_agent.spooling.spool import Spool
 spoolschema.note_change = lambda *_: os._exit(9)
 Spool(Path(sys.argv[1]))
 """

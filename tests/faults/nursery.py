@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 MODULES: Final = (
-    "jobledger_agent.cli", "jobledger_agent.service", "jobledger_collector.cli",
+    "jobledger_agent.cli", "jobledger_agent.daemon.service", "jobledger_collector.cli",
     "jobledger_collector.server", "jobledger_collector.store.migrate", "psycopg2",
     "sqlalchemy.dialects.postgresql.psycopg2", "sqlalchemy.dialects.sqlite",
     "alembic.command", "jobledger_collector.metrics", "jobledger_collector.admin.cli",

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from jobledger_agent.spool import peek
-from jobledger_agent.spoolfile import SpoolError
+from jobledger_agent.spooling.spool import peek
+from jobledger_agent.spooling.spoolfile import SpoolError
 from tests.faults.trouble import fill, small_disk
 from tests.faults.truth import add_up, some_runs, write_runs
 from tests.faults.world import CLUSTER, PATIENCE_S, World, said, until

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobledger_agent.cli import build_parser
-from jobledger_agent.sections import AgentConfig, SourceSection
+from jobledger_agent.settings.sections import AgentConfig, SourceSection
 from scripts.package import completion, pages
 from scripts.package.plan import Plan
 from tests.packaging.options import commands, options

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from jobledger_agent.spool import Spool
+from jobledger_agent.spooling.spool import Spool
 from tests.agent.test_doctor import authority, signed
 from tests.agent.test_live import FakeSlurm
 from tests.agent.test_sacct import SACCTMGR

@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobledger_agent import feed, wire
-from jobledger_agent.cycle import Cycle, CycleSettings
+from jobledger_agent.daemon import feed
+from jobledger_agent.daemon.kick import Look
+from jobledger_agent.delivery.link import Identity, Link
 from jobledger_agent.health import Health
-from jobledger_agent.job import SlurmJob
-from jobledger_agent.kick import Look
-from jobledger_agent.link import Identity, Link
-from jobledger_agent.sections import CollectorSection
+from jobledger_agent.protocol import wire
+from jobledger_agent.protocol.stream import Event
+from jobledger_agent.protocol.wire import Compared, Encoded
+from jobledger_agent.reading.cycle import Cycle, CycleSettings
+from jobledger_agent.records.job import SlurmJob
+from jobledger_agent.settings.sections import CollectorSection
 from jobledger_agent.source import SourceError
-from jobledger_agent.sources import Feed
-from jobledger_agent.spool import Sighting, Spool, SpoolFull
-from jobledger_agent.stream import Event
-from jobledger_agent.wire import Compared, Encoded
+from jobledger_agent.sources.feeds import Feed
+from jobledger_agent.spooling.spool import Sighting, Spool, SpoolFull
 from jobledger_proto.v1 import usage_pb2 as pb
 from tests.simulation.truth import CLUSTER, Slurm
 

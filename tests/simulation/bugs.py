@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent import spoolrows, stream, window
-from jobledger_agent.cycle import Cycle, CycleSettings
-from jobledger_agent.job import Reading
-from jobledger_agent.link import Link
-from jobledger_agent.onecluster import OneCluster
-from jobledger_agent.runs import NO_RUNS
+from jobledger_agent.delivery.link import Link
+from jobledger_agent.protocol import stream
+from jobledger_agent.protocol.stream import Effect, Event, Forget, Hold, Send, Sender
+from jobledger_agent.protocol.wire import Encoded
+from jobledger_agent.reading import window
+from jobledger_agent.reading.cycle import Cycle, CycleSettings
+from jobledger_agent.reading.onecluster import OneCluster
+from jobledger_agent.records.job import Reading
+from jobledger_agent.records.runs import NO_RUNS
 from jobledger_agent.source import Block, SourceError
-from jobledger_agent.spool import Sighting, Spool, SpoolFull
-from jobledger_agent.stream import Effect, Event, Forget, Hold, Send, Sender
-from jobledger_agent.wire import Encoded
+from jobledger_agent.spooling import spoolrows
+from jobledger_agent.spooling.spool import Sighting, Spool, SpoolFull
 from jobledger_collector.core.record import Verdict
 from tests.simulation import ledger, network
 from tests.simulation.agent import SimSpool

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jobledger_agent import wire
-from jobledger_agent.stream import Acked, Broke, Event
+from jobledger_agent.protocol import wire
+from jobledger_agent.protocol.stream import Acked, Broke, Event
 from jobledger_collector.core.errors import BatchInvalid
 from jobledger_collector.wire import encode_ack, welcome
 from tests.simulation.agent import Agent

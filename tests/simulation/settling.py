@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from jobledger_agent.spool import SpoolUnwell
+from jobledger_agent.spooling.spool import SpoolUnwell
 from tests.simulation import judge, network
 from tests.simulation.agent import Agent
 from tests.simulation.judge import Violation

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from jobledger_agent import clock as agent_clock
-from jobledger_agent.stream import Event
-from jobledger_agent.verifier import VerifyError
+from jobledger_agent.delivery.verifier import VerifyError
+from jobledger_agent.protocol.stream import Event
 from jobledger_proto.v1 import usage_pb2 as pb
 from tests.simulation import judge, network, settling
 from tests.simulation.agent import Agent, Crash

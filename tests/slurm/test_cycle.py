@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from jobledger_agent import window
-from jobledger_agent.cycle import Cycle, CycleSettings
-from jobledger_agent.job import SlurmJob
-from jobledger_agent.sacct import sacct_cycle
+from jobledger_agent.reading import window
+from jobledger_agent.reading.cycle import Cycle, CycleSettings
+from jobledger_agent.records.job import SlurmJob
+from jobledger_agent.records.tree import TreeEntry, TreeKind
+from jobledger_agent.slurm.sacct import sacct_cycle
 from jobledger_agent.source import SourceError
-from jobledger_agent.tree import TreeEntry, TreeKind
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
 from tests.slurm.lab import Lab
@@ -237,7 +237,7 @@ def test_private_data_that_hides_jobs_is_noticed(lab: Lab, tmp_path: Path) -> No
 
 def test_the_account_tree_as_it_is_and_becomes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Descriptions with the delimiter and newlines in them forge nothing."""
-    monkeypatch.setattr("jobledger_agent.tree.EVERY_S", 0)
+    monkeypatch.setattr("jobledger_agent.records.tree.EVERY_S", 0)
     hostile = "a|b\nphysics|evil\nbio|worse"
     lab.must("sacctmgr", "-i", "add", "account", "odd", f"description={hostile}",
              "organization=x|y", "parent=physics", f"cluster={CLUSTER}")  # fmt: skip

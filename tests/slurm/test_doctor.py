@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobledger_agent import doctor
-from jobledger_agent.preflight import Check, Level
+from jobledger_agent.operating import doctor
+from jobledger_agent.operating.preflight import Check, Level
 from tests.slurm.conf import CLUSTER
 from tests.slurm.lab import Lab
 from tests.slurm.workload import submit

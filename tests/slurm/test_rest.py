@@ -15,18 +15,19 @@ from typing import NamedTuple
 
 import pytest
 
-from jobledger_agent import clock, config
-from jobledger_agent.accounting import Accounting, TooMuch
-from jobledger_agent.feed import Intake, read_through
+from jobledger_agent import clock
+from jobledger_agent.daemon.feed import Intake, read_through
 from jobledger_agent.health import Health
-from jobledger_agent.job import UNKNOWN, Reading, SlurmJob
-from jobledger_agent.sections import AgentConfig
-from jobledger_agent.slurmrestd import Slurmrestd
-from jobledger_agent.slurmrestd_http import Caller, Server
+from jobledger_agent.reading.accounting import Accounting, TooMuch
+from jobledger_agent.records.job import UNKNOWN, Reading, SlurmJob
+from jobledger_agent.records.tree import TreeKind
+from jobledger_agent.settings import config
+from jobledger_agent.settings.sections import AgentConfig
+from jobledger_agent.slurm.slurmrestd import Slurmrestd
+from jobledger_agent.slurm.slurmrestd_http import Caller, Server
 from jobledger_agent.source import SourceError
-from jobledger_agent.sources import accountings, feeds
-from jobledger_agent.spool import Spool
-from jobledger_agent.tree import TreeKind
+from jobledger_agent.sources.feeds import accountings, feeds
+from jobledger_agent.spooling.spool import Spool
 from tests.slurm.conf import CLUSTER
 from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab

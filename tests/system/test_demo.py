@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from jobledger_agent.files import FileSource
+from jobledger_agent.sources.files import FileSource
 from tests.agent.dumps import DATA, as_truth, read, sums, truth
 
 ADMIN = (sys.executable, "-m", "jobledger_collector.admin.cli")

@@ -22,7 +22,7 @@ DELIVERED_WITHIN_S = 200
 # Slurm's part: as many rows as wanted, from arithmetic alone.
 SACCT = """#!{python}
 import sys
-from jobledger_agent.answers import JOB_COLUMNS
+from jobledger_agent.slurm.answers import JOB_COLUMNS
 arguments = sys.argv[1:]
 if arguments == ["-e"]:
     print(*JOB_COLUMNS)

@@ -32,8 +32,8 @@ EXACT = (
 """Where usage and money pass: integers, and Decimal at the border."""
 
 CHILD_STARTERS = (
-    "agent/jobledger_agent/runner.py",
-    "agent/jobledger_agent/pyslurm.py",
+    "agent/jobledger_agent/slurm/runner.py",
+    "agent/jobledger_agent/slurm/pyslurm.py",
     f"{COLLECTOR}/pdf.py",
     f"{COLLECTOR}/admin/programs.py",
 )
@@ -50,11 +50,11 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "weasyprint": ("web/jobledger_web/render.py",),
     "jobledger_proto.v1.usage_pb2": (
         "*/wire.py",
-        "agent/jobledger_agent/link.py",
+        "agent/jobledger_agent/delivery/link.py",
         f"{COLLECTOR}/server.py",
     ),
     "jobledger_proto.v1.usage_pb2_grpc": (
-        "agent/jobledger_agent/link.py",
+        "agent/jobledger_agent/delivery/link.py",
         f"{COLLECTOR}/server.py",
     ),
 }
@@ -84,7 +84,7 @@ VAGUE = frozenset(
 UNFINISHED = re.compile(
     r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b"
 )
-MAY_PRINT = ("*/cli.py", f"{COLLECTOR}/admin/*", "agent/jobledger_agent/doctor.py")
+MAY_PRINT = ("*/cli.py", f"{COLLECTOR}/admin/*", "agent/jobledger_agent/operating/doctor.py")
 KEEPS_ASIDE = ("quarantine", "reject", "refuse", "one_by_one")
 """What a handler of everything may do with a record instead of raising: keep it
 aside, or apply its batch record by record to find out which one to keep aside."""

@@ -11,7 +11,7 @@ Rule = Callable[[Module], Iterator[Finding]]
 
 CORE_FILE = "collector/jobledger_collector/core/pricing.py"
 SERVER_FILE = "collector/jobledger_collector/server.py"
-AGENT_FILE = "agent/jobledger_agent/service.py"
+AGENT_FILE = "agent/jobledger_agent/daemon/service.py"
 TEST_FILE = "tests/agent/test_service.py"
 
 
@@ -28,7 +28,7 @@ def test_the_source_keeps(rule: Rule, source: tuple[Module, ...]) -> None:
 
 def test_the_whole_source_is_looked_at(source: tuple[Module, ...]) -> None:
     paths = {module.path for module in source}
-    assert "agent/jobledger_agent/job.py" in paths
+    assert "agent/jobledger_agent/records/job.py" in paths
     assert "collector/jobledger_collector/core/record.py" in paths
     assert "tests/tidy/test_source.py" in paths
     assert not any("_pb2" in path for path in paths)
@@ -41,7 +41,7 @@ PLANTED: tuple[tuple[Rule, str, str], ...] = (
     (rules.no_float_near_money, CORE_FILE, "def f(cost: float): ..."),
     (rules.no_float_near_money, CORE_FILE, "RATE = 0.25"),
     (rules.no_float_near_money, CORE_FILE, "half = total / 2"),
-    (rules.no_float_near_money, "agent/jobledger_agent/tres.py", "x = float('1')"),
+    (rules.no_float_near_money, "agent/jobledger_agent/parsing/tres.py", "x = float('1')"),
     (rules.core_is_standard_library, CORE_FILE, "import sqlalchemy"),
     (rules.core_is_standard_library, CORE_FILE, "from jobledger_collector.store import engine"),
     (rules.imports_where_they_belong, SERVER_FILE, "import sqlalchemy as sa"),
@@ -113,13 +113,13 @@ ALLOWED: tuple[tuple[Rule, str, str], ...] = (
         "collector/jobledger_collector/store/engine.py",
         "import sqlalchemy",
     ),
-    (rules.imports_where_they_belong, "agent/jobledger_agent/runner.py", "import subprocess"),
+    (rules.imports_where_they_belong, "agent/jobledger_agent/slurm/runner.py", "import subprocess"),
     (rules.imports_where_they_belong, TEST_FILE, "import sqlite3"),
     (rules.clock_in_one_place, "agent/jobledger_agent/clock.py", "now = time.time()"),
     (rules.clock_in_one_place, AGENT_FILE, "began = time.monotonic()"),
     (rules.no_naive_datetime, AGENT_FILE, "when = datetime(2026, 10, 1, tzinfo=UTC)"),
     (rules.no_naive_datetime, AGENT_FILE, "when = datetime.fromtimestamp(0, tz=zone)"),
-    (rules.environment_in_config, "agent/jobledger_agent/config.py", "x = os.environ"),
+    (rules.environment_in_config, "agent/jobledger_agent/settings/config.py", "x = os.environ"),
     (rules.print_only_for_people, "agent/jobledger_agent/cli.py", "print('here')"),
     (rules.no_swallowed_exceptions, SERVER_FILE, "try:\n    f()\nexcept OSError:\n    g()"),
     (

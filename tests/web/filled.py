@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from jobledger_agent import wire as agent_wire
-from jobledger_agent.files import FileSource
-from jobledger_agent.job import Reading, SlurmJob, Unreadable
+from jobledger_agent.protocol import wire as agent_wire
+from jobledger_agent.records.job import Reading, SlurmJob, Unreadable
+from jobledger_agent.sources.files import FileSource
 from jobledger_collector.core.document import DocumentSettings, Seller
 from jobledger_collector.core.reporter import Greeting, Health
 from jobledger_collector.core.verification import NOTHING, Compared, ToldSpan

@@ -1,0 +1,1 @@
+"""The agent at work, and what it says of itself."""

@@ -1,0 +1,1 @@
+"""What a person asks of the agent: one module a command."""

@@ -1,0 +1,1 @@
+"""What a running Slurm is asked when, and what an answer moves."""

@@ -1,0 +1,1 @@
+"""What is known of runs and of the account tree: frozen types."""

@@ -1,0 +1,1 @@
+"""The settings file, the environment and the command line into frozen types."""

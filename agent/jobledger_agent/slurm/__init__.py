@@ -1,0 +1,1 @@
+"""Asking a running Slurm: by which way, and what proves an answer."""

@@ -1,0 +1,1 @@
+"""Where records come from: files and folders, and the registry of every kind."""
