@@ -57,7 +57,8 @@ def check_position(world: "World", agent: Agent) -> None:
     if stats.payload_bytes > max(agent.payload_bytes_max, 0):
         raise Violation(f"{agent.name} holds {stats.payload_bytes} bytes")
     through = min((mark.complete_through for mark in marks), default=0)
-    if world.was_blind or len(world.agents) > 1:
+    is_met_later = held and world.happened.seen["damage"]  # one that is held is not read
+    if world.was_blind or len(world.agents) > 1 or is_met_later:
         return
     stored = world.ledger.ends()
     now = world.clock.now_s()
