@@ -90,6 +90,7 @@ class Nursery:
         self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
     ) -> Child:
         """Fork a program; its output is appended to ``log``."""
+        log.touch()
         assert self._process.stdin
         assert self._process.stdout
         order = {"module": module, "arguments": list(arguments), "log": str(log),
@@ -115,10 +116,10 @@ def serve() -> int:
             os.close(told)
             os.close(tell)
             continue
-        pid = os.fork()
-        if pid:
-            os.write(tell, f"{pid}\n".encode())
+        if os.fork():
             os._exit(0)
+        os.setsid()
+        os.write(tell, f"{os.getpid()}\n".encode())
         os.close(told)
         os.close(tell)
         return be(json.loads(line))
@@ -127,7 +128,6 @@ def serve() -> int:
 
 def be(order: Mapping[str, object]) -> int:
     """Become the program that was ordered."""
-    os.setsid()
     out = os.open(str(order["log"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (out, 1), (out, 2)):
