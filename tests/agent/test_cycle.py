@@ -331,6 +331,38 @@ def test_slices_are_halved_until_slurm_answers() -> None:
     assert agent.complaints == ["too many rows"], "below a quarter of an hour it is a failure"
 
 
+def test_a_slice_of_a_sweep_that_was_too_much_is_read_in_parts_and_none_left_out() -> None:
+    slurm = SimSlurm(NOW)
+    agent = an_agent(slurm, sweep_days=3)
+    agent.poll()
+    for number in range(300):
+        end = NOW - DAY - 200 * number
+        slurm.table[number, end - 15] = a_run(number, end - 10, end=end)
+    slurm.rows_max = 40
+    slurm.now = NOW + DAY
+    for _ in range(60):
+        agent.poll()
+        slurm.now += 30
+    assert agent.cycle.facts()["alpha"].sweep_through > 0
+    assert len(agent.stored) == 300
+
+
+def test_a_backlog_moves_no_watermark_while_messages_wait() -> None:
+    """What waits may have ended days ago, in a slice that has been read already."""
+    slurm = SimSlurm(NOW)
+    slurm.per_second = 1
+    agent = an_agent(slurm, lookback_s=3 * DAY)
+    late = [a_run(n, NOW - 2 * DAY, end=NOW - 2 * DAY + 60 + n) for n in range(40)]
+    slurm.run(*(Message(NOW, each) for each in late))
+    agent.poll()
+    assert 0 < len(agent.stored) < 40
+    assert agent.through == 0
+    slurm.now += 60
+    agent.poll()
+    assert len(agent.stored) == 40
+    assert agent.through > 0
+
+
 def test_a_deleted_canary_does_not_stop_the_agent_for_good() -> None:
     slurm = SimSlurm(NOW)
     slurm.table = dict([next(iter(history().items()))])

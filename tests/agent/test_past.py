@@ -19,6 +19,7 @@ from jobledger_agent.health import Health
 from jobledger_agent.operating import backfill, moments, past, verify
 from jobledger_agent.operating.moments import DAY_S, moment
 from jobledger_agent.operating.past import Past, slices
+from jobledger_agent.reading import blocks
 from jobledger_agent.records.job import Reading, SlurmJob, Unreadable
 from jobledger_agent.settings.sections import (
     AgentConfig,
@@ -212,6 +213,19 @@ def test_a_backfill_goes_on_where_it_stopped(
     first, *_ = spans_of(slurm)
     assert first[0] >= BEGIN + 2 * DAY_S
     assert spans_of(slurm)[-1][1] == END
+
+
+def test_a_backfill_that_is_killed_within_a_slice_leaves_nothing_of_it_out(
+    asked: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MAX_BLOCK_READINGS", 3)
+    whole = {(run.job_id, run.submit) for run in runs()}
+    parts = list(backfill.Backfill([asked], (BEGIN, END), no_wait).read(""))
+    assert len(parts) > 2 * DAYS
+    for killed in range(len(parts)):
+        again = backfill.Backfill([asked], (BEGIN, END), no_wait).read(parts[killed].position)
+        found = [each for block in (*parts[: killed + 1], *again) for each in block.readings]
+        assert {(run.job_id, run.submit) for run in found if isinstance(run, SlurmJob)} == whole
 
 
 def test_a_span_that_begins_elsewhere_is_not_taken_for_done(asked: Past) -> None:

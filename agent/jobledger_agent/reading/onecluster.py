@@ -318,6 +318,8 @@ class OneCluster:
             last = self._moved(self._state._replace(sweep=progress))
             yield last._replace(sweep=told._replace(is_last=True))
             self._tell(sweep_through=progress.through)
+        else:
+            yield self._moved(self._state)  # or the shorter slice is forgotten with this cycle
         self._sweep_from = 0
 
     def _complete(self, job: SlurmJob) -> SlurmJob | None:
