@@ -117,7 +117,7 @@ def _command(
     command = commands.add_parser(
         name,
         help=text,
-        description=text.capitalize() + ".",
+        description=f"{text[:1].upper()}{text[1:]}.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -94,6 +94,11 @@ def test_wrong_usage_is_2(wrong: list[str]) -> None:
     assert agent(*wrong).code == 2
 
 
+def test_help_spells_names_as_they_are_spelt() -> None:
+    told = agent("verify", "--help").out
+    assert "Compare what Slurm says of the past with the collector." in told
+
+
 def test_help_is_quick() -> None:
     """Nothing heavy is imported for it: no gRPC, no protobuf, no Prometheus."""
     program = "import sys, jobledger_agent.cli; print(*sys.modules)"

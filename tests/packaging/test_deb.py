@@ -95,6 +95,7 @@ def test_the_libraries_are_compiled(installed: Machine) -> None:
         ("/usr/bin/jobledger-agent", "root:root", "755"),
         ("/usr/lib/jobledger-agent/jobledger-kick", "root:root", "755"),
         (LIBRARIES, "root:root", "755"),
+        ("/var/lib/jobledger-agent", "jobledger-agent:jobledger-agent", "700"),
         ("/lib/systemd/system/jobledger-agent.service", "root:root", "644"),
         ("/lib/systemd/system/jobledger-agent-once.timer", "root:root", "644"),
     ],

@@ -238,3 +238,14 @@ def test_what_is_not_there_keeps_no_unit_from_starting(unit: Path) -> None:
 def test_it_starts_only_where_it_is_configured(unit: Path) -> None:
     (path,) = set(re.findall(r"--config (\S+)$", unit.read_text(), re.MULTILINE))
     assert f"\nConditionPathExists={path}\n" in unit.read_text()
+
+
+def test_the_spool_has_its_folder_before_the_first_start() -> None:
+    """``doctor`` is to be run before the service: it would find no folder and fail."""
+    service = settings(SYSTEMD / "jobledger-agent.service")["Service"]
+    user = service["User"]
+    folder = f"/var/lib/{service['StateDirectory']}"
+    lines = (SYSTEMD / "jobledger-agent.tmpfiles").read_text(encoding="utf-8").splitlines()
+    assert ["d", folder, service["StateDirectoryMode"], user, user] in [
+        line.split() for line in lines
+    ]
