@@ -24,10 +24,7 @@ EXACT = (
     CORE,
     f"{COLLECTOR}/store/*",
     *(f"{COLLECTOR}/{name}.py" for name in ("wire", "ingest", "issuing", "rerating", "exports")),
-    *(
-        f"agent/jobledger_agent/{name}.py"
-        for name in ("job", "tres", "fields", "rows", "fold", "parsable", "jsondump", "wire")
-    ),
+    *(f"agent/jobledger_agent/{name}/*" for name in ("records", "parsing", "protocol")),
 )
 """Where usage and money pass: integers, and Decimal at the border."""
 
@@ -37,7 +34,7 @@ CHILD_STARTERS = (
     f"{COLLECTOR}/pdf.py",
     f"{COLLECTOR}/admin/programs.py",
 )
-STORES = (f"{COLLECTOR}/store/*", "agent/jobledger_agent/spool*.py")
+STORES = (f"{COLLECTOR}/store/*", "agent/jobledger_agent/spooling/*")
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "alembic": (f"{COLLECTOR}/store/*",),

@@ -23,6 +23,7 @@ from jobledger_agent.operating.enrolment_code import (
     decode,
     is_whole,
 )
+from jobledger_agent.operating.placing import Owner, give, put
 from jobledger_agent.settings import settings_text
 from jobledger_agent.settings.config import DEFAULT_PATH, ConfigError, parse
 from jobledger_agent.settings.sections import CollectorSection
@@ -56,13 +57,6 @@ class EnrollError(AgentError):
 
 _Document = dict[str, Any] | None
 _Settings = dict[str, dict[str, str | bool | None]]
-
-
-class Owner(NamedTuple):
-    """Whose a file shall be."""
-
-    uid: int
-    gid: int
 
 
 class Files(NamedTuple):
@@ -193,7 +187,7 @@ def _install(code: Code, files: Files, folder: Path, owner: Owner | None) -> Non
     try:
         if not folder.is_dir():
             folder.mkdir(mode=FOLDER_MODE, parents=True)
-            _give(folder, owner)
+            give(folder, owner)
         for path in _write_files(code, files, owner):
             _say(f"wrote {path}")
     except OSError as error:
@@ -209,30 +203,8 @@ def _write_files(code: Code, files: Files, owner: Owner | None) -> list[Path]:
     return [
         path
         for path, content in zip(files, contents, strict=True)
-        if path is not None and _put(path, content.encode(), SECRET_MODE, owner)
+        if path is not None and put(path, content.encode(), SECRET_MODE, owner)
     ]
-
-
-def _put(path: Path, content: bytes, mode: int, owner: Owner | None) -> bool:
-    """Put a file in place whole; False when it is there already. Raises OSError."""
-    if path.is_file() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode:
-        _give(path, owner)
-        return False
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _give(beside, owner)
-    beside.replace(path)
-    return True
-
-
-def _give(path: Path, owner: Owner | None) -> None:
-    if owner is not None:
-        os.chown(path, owner.uid, owner.gid)
 
 
 def _owner(user: str) -> Owner | None:
@@ -311,7 +283,7 @@ def _save(path: Path, text: str) -> None:
         if path.exists():
             owner = Owner(path.stat().st_uid, path.stat().st_gid)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _put(path, text.encode(), mode, owner)
+        put(path, text.encode(), mode, owner)
     except OSError as error:
         raise EnrollError(f"cannot write {path}: {error.strerror}; run it as root") from error
 
