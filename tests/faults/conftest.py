@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from jobledger_collector.store.engine import open_engine
+from tests.faults.scenarios import KINDS, SCENARIOS, Waiting, play
 from tests.faults.truth import CARD
 from tests.faults.world import ADMIN, World
 from tests.postgres import TEMPLATE, PostgresServer
@@ -78,6 +80,26 @@ def world(
     with World(ledger, tmp_path) as made:
         yield made
         record_property("kills", made.kills)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def waiting(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_ledger: Callable[[str, Path], str],
+) -> Iterator[Waiting]:
+    """Begin every slow scenario that a selected test waits for, beside the other tests."""
+    names = {item.name for item in request.session.items if item.path.name == "test_waiting.py"}
+    with ThreadPoolExecutor(len(SCENARIOS) * len(KINDS)) as pool:
+        begun: Waiting = {}
+        for number, scenario in SCENARIOS.items():
+            for kind in KINDS:
+                wanted = f"test_fault_{number}_"
+                if any(name.startswith(wanted) and kind in name for name in names):
+                    folder = tmp_path_factory.mktemp(f"fault_{number}_{kind}")
+                    url = new_ledger(kind, folder)
+                    begun[number, kind] = pool.submit(play, scenario, url, folder)
+        yield begun
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
