@@ -6,6 +6,7 @@ are checked at once and no row is looked at twice.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,10 @@ from jobledger_collector.core.usage import MAX_COUNT, MAX_EPOCH_S
 MAX_TEXT_CHARS: Final = 65_536
 """Longest text of a record; node lists of large jobs are the long ones."""
 MAX_KEY_CHARS: Final = 256
+CLUSTER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}")
+"""The name of a cluster: slurmdbd makes names of tables of it. One that only looks like
+another, with a space or an invisible letter, would be billed beside it.
+"""
 """Longest name of a cluster, user, account, partition or TRES."""
 MAX_RAW_BYTES: Final = 64 * 1024
 """How much of an unreadable record is kept."""
@@ -174,11 +179,10 @@ def _is_sound(columns: _Columns, texts: _Texts, tres_sets: _TresSets) -> bool:
     """
     if texts.faults or tres_sets.faults or texts.long:
         return False
-    if min(columns[0]) < 1:  # the cluster's name
-        return False
     last_text, last_set = len(texts.plain) - 1, len(tres_sets.plain) - 1
     return (
         all(max(columns[place]) <= last_text for place in _TEXT_PLACES)
+        and all(CLUSTER.fullmatch(texts.plain[index]) for index in set(columns[0]))
         and all(max(columns[place]) <= last_set for place in _TRES_PLACES)
         and all(min(columns[place]) >= least for place, least in _LEAST)
         and all(max(columns[place]) <= most for place, most in _MOST)
@@ -207,6 +211,8 @@ def _row_fault(row: dict[str, int], texts: _Texts, tres_sets: _TresSets) -> str:
                 fault = f"is longer than {MAX_KEY_CHARS} characters"
             if not fault and name == "cluster" and not texts.plain[value]:
                 fault = "is empty; the run cannot be identified"
+            elif not fault and name == "cluster" and not CLUSTER.fullmatch(texts.plain[value]):
+                fault = f"{texts.plain[value]!r} is not the name of a cluster"
         elif name in TRES_FIELDS:
             fault = _index_fault(value, len(tres_sets.plain), tres_sets.faults)
         else:

@@ -27,9 +27,10 @@ from jobledger_collector.store import enrolments, tree
 from jobledger_collector.store.engine import open_engine, reading, transaction
 from jobledger_collector.store.enrolments import Enrolled
 from jobledger_collector.store.handles import Engine
-from jobledger_collector.wire import Decoded
+from jobledger_collector.wire import Decoded, decode
+from jobledger_proto.v1 import usage_pb2
 from tests.collector.ingesting import Collector
-from tests.factories import a_job, a_row, decoded
+from tests.factories import a_job, a_row, columns_of, decoded
 
 NOW: Final = 1_000
 MINE: Final = sha256_of("m" * 43)
@@ -168,7 +169,7 @@ def test_what_is_enrolled_is_kept_and_counted(database_url: str) -> None:
     with reading(engine) as conn:
         found = enrolments.find(conn, "slurm-1")
         before = enrolments.generation(conn)
-        assert enrolments.owners_of(conn, ["alpha", "gamma"]) == {"alpha": "slurm-1"}
+        assert enrolments.owners_of(conn, ["Alpha", "gamma"]) == {"alpha": "slurm-1"}
         assert enrolments.owner_of(conn, shown(MINE)) == "slurm-1"
         assert enrolments.owner_of(conn, shown(OLD)) == ""
     assert found
@@ -252,6 +253,20 @@ def test_a_cluster_that_is_enrolled_meanwhile_closes_to_a_stranger_s_open_stream
     assert list(ingest.apply(ingest.prepare(decoded(a_job(1)))).verdicts) == [Verdict.NEW]
     add(door.engine)
     assert list(ingest.apply(ahead).verdicts) == [Verdict.QUARANTINED]
+
+
+@pytest.mark.parametrize(
+    "cluster", ["Alpha", "ALPHA", "alpha ", "alpha\u200b", "al\npha", "\u0430lpha"]
+)
+def test_a_stranger_bills_nothing_under_a_name_that_looks_like_an_enrolled_cluster(
+    database_url: str, cluster: str
+) -> None:
+    door = Door(database_url, OPEN)
+    add(door.engine)
+    ingest = door.ingest("demo", "", "beta")
+    request = usage_pb2.Batch(number=1, jobs=columns_of([a_job(1, cluster=cluster), a_job(2)]))
+    found = ingest.apply(ingest.prepare(decode(request, 5_000)))
+    assert found.verdicts[0] == Verdict.QUARANTINED
 
 
 def test_an_expired_proof_ends_an_open_stream(

@@ -14,10 +14,13 @@ from sqlalchemy import select
 from jobledger_collector.config import Address, ServerSection, TlsSection
 from jobledger_collector.core.enrolment import Listener
 from jobledger_collector.core.record import JobRecord, Verdict
+from jobledger_collector.core.usage import MAX_EPOCH_S
 from jobledger_collector.core.verification import UsageSum, not_told
 from jobledger_collector.metrics import Metrics
 from jobledger_collector.server import GRACE_S, Ledger, Server
-from jobledger_collector.store.engine import open_engine, reading
+from jobledger_collector.store import enrolments
+from jobledger_collector.store.engine import open_engine, reading, transaction
+from jobledger_collector.store.enrolments import Enrolled
 from jobledger_collector.store.schema import charges, job_runs, quarantine, run_revisions
 from jobledger_collector.store.verifications import last_verified
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
@@ -111,6 +114,23 @@ def test_a_span_that_agrees(verify: Verify) -> None:
     assert (found.missing, found.known, found.differing, found.refused) == (0, 2, 0, 0)
     assert (list(found.extra), found.extra_runs) == ([], 0)
     assert everything(verify) == before
+
+
+def test_another_s_cluster_is_not_compared_for_an_agent(verify: Verify) -> None:
+    """The answer would name its runs and add up what they used."""
+    with transaction(verify.engine) as conn:
+        enrolments.enrol(conn, Enrolled("other", ("beta",), True, "", 5, "root", 0, "", ()))
+    verify.span(cluster="beta")
+    verify.requests.put(usage_pb2.VerifyRequest(span_end=usage_pb2.SpanEnd()))
+    code, details = verify.failure()
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "belongs to the enrolled agent other" in details
+
+
+def test_a_span_may_end_with_the_year_9999(verify: Verify) -> None:
+    verify.books.take(a_job(1))
+    verify.span(0, MAX_EPOCH_S)
+    assert verify.end().extra_runs == 1
 
 
 def test_what_is_missing_different_refused_and_extra(verify: Verify) -> None:

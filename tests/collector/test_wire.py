@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobledger_collector.columns import (
+    CLUSTER,
     FIELDS,
     LIMITS,
     MAX_KEY_CHARS,
@@ -58,7 +59,7 @@ tres_sets = st.dictionaries(
 records = st.builds(
     a_job,
     job_id=st.integers(*LIMITS["job_id"]),
-    cluster=texts.filter(bool),
+    cluster=st.from_regex(CLUSTER, fullmatch=True),
     **dict.fromkeys(("state", "node_list", "user", "account", "partition", "wckey"), texts),
     **{name: st.integers(*LIMITS[name]) for name in ("submit", "start", "end", "sluid", "nodes")},
     **{name: st.integers(*LIMITS[name]) for name in ("array_task", "uid", "energy_j")},
@@ -98,6 +99,7 @@ def test_nothing_was_seen_in_the_future() -> None:
 
 BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"cluster": ""}, "cluster is empty"),
+    ({"cluster": "alpha "}, "is not the name of a cluster"),
     ({"job_id": 0}, "job_id 0 is not in 1"),
     ({"job_id": 2**63}, "job_id 9223372036854775808"),
     ({"submit": 0}, "submit 0"),

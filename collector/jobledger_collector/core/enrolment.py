@@ -85,7 +85,7 @@ class Scope(NamedTuple):
 
     def permits(self, cluster: str) -> bool:
         """Whether the agent may speak for a cluster."""
-        return cluster in self.own if self.own is not None else cluster not in self.owners
+        return cluster in self.own if self.own is not None else not _owner(cluster, self.owners)
 
     def lasts(self, now_s: int) -> bool:
         """Whether what was shown is still valid."""
@@ -211,13 +211,19 @@ def _stranger(
             " collector, then `jobledger-agent enroll` with the code it prints.",
         )
     for cluster in sorted(clusters):
-        if cluster in known.owners:
+        if owner := _owner(cluster, known.owners):
             return Refused(
                 Why.NOT_ALLOWED,
-                f"Cluster {cluster} belongs to the enrolled agent {known.owners[cluster]}: agent"
+                f"Cluster {cluster} belongs to the enrolled agent {owner}: agent"
                 f" {agent} may not report for it.",
             )
     return Scope(agent, None, known.owners, shown.expires_at)
+
+
+def _owner(cluster: str, owners: Mapping[str, str]) -> str:
+    """Return who owns a cluster, "" for nobody. Slurm's names differ by more than by case."""
+    folded = cluster.lower()
+    return next((owner for name, owner in owners.items() if name.lower() == folded), "")
 
 
 def _matching(tokens: Collection[Token], sha256: str) -> Token | None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from jobledger_collector.core.enrolment import NEVER, Enrolment, Known, Shown, Token
 from jobledger_collector.store.engine import raw_cursor
@@ -96,10 +96,13 @@ def list_enrolled(conn: Connection) -> list[Enrolled]:
 
 
 def owners_of(conn: Connection, clusters: Collection[str]) -> dict[str, str]:
-    """Return which of these clusters belong to an agent, and to which (one of them)."""
+    """Return which of these clusters belong to an agent, and to which (one of them).
+
+    As they are enrolled: in upper or lower case.
+    """
     rows = conn.execute(
         select(enrolled_clusters)
-        .where(enrolled_clusters.c.cluster.in_(clusters))
+        .where(func.lower(enrolled_clusters.c.cluster).in_([name.lower() for name in clusters]))
         .order_by(enrolled_clusters.c.agent.desc())
     )
     return {row.cluster: row.agent for row in rows}

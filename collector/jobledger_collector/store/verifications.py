@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from jobledger_collector.core.usage import MAX_EPOCH_S
 from jobledger_collector.core.verification import Compared, ToldSpan, UsageSum
 from jobledger_collector.store.engine import is_sqlite
 from jobledger_collector.store.schema import job_runs
@@ -110,4 +111,4 @@ def last_verified(conn: Connection) -> list[Verified]:
 
 
 def _period(epoch_s: int) -> int:
-    return int(datetime.fromtimestamp(epoch_s, UTC).strftime("%Y%m"))
+    return int(datetime.fromtimestamp(min(epoch_s, MAX_EPOCH_S), UTC).strftime("%Y%m"))
