@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DONE: Final = 0
 FAILED: Final = 1
+USAGE: Final = 2
 CONFIG: Final = 3
 INPUT: Final = 5
 TIMEOUT_S_DEFAULT: Final = 60
@@ -45,6 +46,10 @@ exit codes:
 """
 
 
+class UsageError(AgentError):
+    """Options that are right one by one and not together."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; returns the exit code, with one sentence on stderr if not 0."""
     args = build_parser().parse_args(argv)
@@ -53,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.command(args))
     except config.ConfigError as error:
         return _complain(str(error), CONFIG)
+    except UsageError as error:
+        return _complain(str(error), USAGE)
     except AgentError as error:
         return _complain(str(error), FAILED)
     except BrokenPipeError:
@@ -145,18 +152,18 @@ def _moment(text: str) -> int:
 
 
 def _span(args: argparse.Namespace) -> tuple[int, int]:
-    """Return the Ends that the options name, both included. Raises ConfigError."""
+    """Return the Ends that the options name, both included. Raises UsageError."""
     now_s = clock.now_s()
     if getattr(args, "day", None) is not None:
         if args.since is not None or args.until is not None:
-            raise config.ConfigError("give --day, or --since and --until")
+            raise UsageError("give --day, or --since and --until")
         begin = args.day - args.day % moments.DAY_S
         return begin, min(begin + moments.DAY_S, now_s) - 1
     if args.since is None:
-        raise config.ConfigError("--since is missing: write the first day, as 2026-10-01")
+        raise UsageError("--since is missing: write the first day, as --since 2026-10-01")
     end = min(now_s, now_s if args.until is None else args.until) - 1
     if args.since > end:
-        raise config.ConfigError("--since must be earlier than --until and than now")
+        raise UsageError("--since must be earlier than --until and than now")
     return args.since, end
 
 
@@ -202,7 +209,7 @@ def _replay(args: argparse.Namespace) -> int:
     if not args.held:
         return _send_past(args, "replay", again=False)
     if args.since is not None or args.until is not None:
-        raise config.ConfigError("give --held, or --since and --until")
+        raise UsageError("give --held, or --since and --until")
     settings = config.load(args.config)
     from jobledger_agent.daemon import replay
 
@@ -216,8 +223,8 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _send_past(args: argparse.Namespace, purpose: str, *, again: bool) -> int:
     _log_quietly(args)
-    settings = config.load(args.config)
     begin, end = _span(args)
+    settings = config.load(args.config)
     from jobledger_agent.operating import backfill, past, progress
 
     pasts = past.clusters_of(settings, args.cluster)
@@ -236,9 +243,9 @@ def _send_past(args: argparse.Namespace, purpose: str, *, again: bool) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    span = _span(args)
     settings = config.load(args.config)
     logs.start(journal=False, quiet=True)
-    span = _span(args)
     from jobledger_agent.delivery.verifier import Verifier
     from jobledger_agent.operating import past, verify
 

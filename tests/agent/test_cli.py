@@ -89,7 +89,19 @@ def test_it_says_its_version() -> None:
     assert agent("--version").out == f"jobledger-agent {VERSION}\n"
 
 
-@pytest.mark.parametrize("wrong", [[], ["walk"], ["once", "--inptu", "x"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["walk"],
+        ["once", "--inptu", "x"],
+        ["backfill"],
+        ["verify", "--until", "2026-10-01"],
+        ["verify", "--since", "2026-10-02", "--until", "2026-10-01"],
+        ["verify", "--day", "2026-10-01", "--since", "2026-10-01"],
+        ["replay", "--held", "--since", "2026-10-01"],
+    ],
+)
 def test_wrong_usage_is_2(wrong: list[str]) -> None:
     assert agent(*wrong).code == 2
 
