@@ -29,7 +29,7 @@ EXECUTE FUNCTION slow_commit();
 """
 
 
-def half_open(world: World) -> None:
+def half_open(world: World) -> int:
     """The way is gone in both directions and nobody says so: the agent notices by the silence."""
     runs = some_runs(8_000)
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER)
@@ -42,10 +42,11 @@ def half_open(world: World) -> None:
     dying.swallow_up = dying.swallow_down = True
     world.finishes(agent, patience_s=LONG_S)
     assert world.proxy.accepted == 2
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
+    return len(runs)
 
 
-def latency(world: World) -> None:
+def latency(world: World) -> int:
     """Two seconds each way: slow, but one stream and nothing sent twice."""
     runs = some_runs(3_000)
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER)
@@ -53,11 +54,12 @@ def latency(world: World) -> None:
     world.proxy.weather.delay_s = 2.0
     world.finishes(world.start_once(dump, timeout_s=PATIENT_S), patience_s=LONG_S)
     assert world.proxy.accepted == 1
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
     assert world.count("agents", "records_known = 0") == 1
+    return len(runs)
 
 
-def partition(world: World) -> None:
+def partition(world: World) -> int:
     """No packet passes, then all do: everything that was read meanwhile arrives."""
     runs = some_runs(8_000)
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER)
@@ -70,14 +72,15 @@ def partition(world: World) -> None:
     time.sleep(PARTITION_S)
     gone.is_partitioned = False
     world.finishes(agent, patience_s=LONG_S)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
+    return len(runs)
 
 
 def has_moved(world: World, before: int, agent: Running) -> bool:
     return world.count("job_runs") > before or not agent.is_running
 
 
-def slow_commits(world: World) -> None:
+def slow_commits(world: World) -> int:
     """Each commit takes ten seconds: the agent waits, on one stream, and sends nothing again."""
     runs = some_runs(3_000)
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER)
@@ -96,17 +99,18 @@ def slow_commits(world: World) -> None:
     assert time.monotonic() - began > SLOW_COMMIT_S
     assert world.proxy.accepted == 1
     assert not said(agent, "trying again")
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
+    return len(runs)
 
 
-SCENARIOS: Final[Mapping[int, Callable[[World], None]]] = {
+SCENARIOS: Final[Mapping[int, Callable[[World], int]]] = {
     13: half_open, 14: latency, 16: partition, 24: slow_commits
 }  # fmt: skip
 KINDS: Final = ("sqlite", "postgres")
-Waiting = dict[tuple[int, str], Future[None]]
+Waiting = dict[tuple[int, str], Future[int]]
 
 
-def play(scenario: Callable[[World], None], url: str, folder: Path) -> None:
-    """Play one in a world of its own."""
+def play(scenario: Callable[[World], int], url: str, folder: Path) -> int:
+    """Play one in a world of its own; returns how many runs it was about."""
     with World(url, folder) as world:
-        scenario(world)
+        return scenario(world)

@@ -62,7 +62,7 @@ def test_fault_18_kill_before_commit(world: World) -> None:
     world.proxy.weather = Weather()
     world.start_collector()
     world.finishes(agent)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_18_kill_both_at_any_time(world: World) -> None:
@@ -77,7 +77,7 @@ def test_fault_18_kill_both_at_any_time(world: World) -> None:
     assert world.kills >= 2 * ROUNDS - 4
     world.start_collector()
     world.delivers(dump)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_19_kill_between_commit_and_ack(world: World) -> None:
@@ -98,7 +98,7 @@ def test_fault_19_kill_between_commit_and_ack(world: World) -> None:
     world.proxy.cut()
     world.start_collector()
     world.finishes(agent)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
     assert world.count("agents", f"records_known >= {unheard}") == 1
 
 
@@ -145,7 +145,7 @@ def test_fault_20_database_down_at_start_postgres(
     mortal_server.start()
     mortal.start_collector()
     mortal.finishes(agent)
-    mortal.must_hold(add_up(runs))
+    mortal.assert_exact(add_up(runs))
 
 
 def test_fault_20_database_down_at_start_sqlite(priced_sqlite: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_fault_20_database_down_at_start_sqlite(priced_sqlite: Path, tmp_path: P
         shutil.copyfile(priced_sqlite, place / "jobledger.db")
         world.start_collector()
         world.finishes(agent)
-        world.must_hold(add_up(runs))
+        world.assert_exact(add_up(runs))
 
 
 @pytest.mark.postgres
@@ -181,7 +181,7 @@ def test_fault_21_database_down_mid_batch_postgres(
     mortal_server.start()
     mortal.finishes(agent)
     assert collector.is_running
-    mortal.must_hold(add_up(runs))
+    mortal.assert_exact(add_up(runs))
 
 
 def test_fault_21_database_fails_mid_batch_sqlite(priced_sqlite: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_fault_21_database_fails_mid_batch_sqlite(priced_sqlite: Path, tmp_path:
         resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
         world.finishes(agent)
         assert collector.is_running
-        world.must_hold(add_up(runs))
+        world.assert_exact(add_up(runs))
 
 
 def test_fault_22_writers_in_each_others_way(world: World) -> None:
@@ -213,7 +213,7 @@ def test_fault_22_writers_in_each_others_way(world: World) -> None:
         second = other.start_once(two, name="second", spool=world.folder / "second.db")
         world.finishes(first)
         other.finishes(second)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
     known, new = (
         int(world.ask(f"SELECT sum({column}) FROM agents")[0][0])
         for column in ("records_known", "records_new")
@@ -250,7 +250,7 @@ def test_fault_22_deadlock(mortal: World) -> None:
     thread.join(30)
     assert not thread.is_alive()
     mortal.finishes(agent)
-    mortal.must_hold(add_up(runs))
+    mortal.assert_exact(add_up(runs))
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     until("the server counts it", lambda: int(mortal.ask(deadlocks)[0][0]) == 1)
 
@@ -266,7 +266,7 @@ def test_fault_22_serialisation_failure(mortal: World) -> None:
     agent = mortal.start_once(dump)
     mortal.finishes(agent)
     assert not said(agent, "trying again")
-    mortal.must_hold(add_up(runs))
+    mortal.assert_exact(add_up(runs))
     assert int(mortal.ask("SELECT last_value FROM tries")[0][0]) > 3
 
 
@@ -284,7 +284,7 @@ def test_fault_23_collectors_disk_full_sqlite(priced_sqlite: Path, tmp_path: Pat
             ballast.unlink()
             world.finishes(agent)
             assert collector.is_running
-            world.must_hold(add_up(runs))
+            world.assert_exact(add_up(runs))
 
 
 @pytest.mark.postgres
@@ -309,6 +309,6 @@ def test_fault_23_collectors_disk_full_postgres(
             ballast.unlink()
             world.finishes(agent)
             assert collector.is_running
-            world.must_hold(add_up(runs))
+            world.assert_exact(add_up(runs))
         mortal_server.drop(url)
         mortal_server.say("DROP TABLESPACE small")

@@ -32,7 +32,7 @@ def test_fault_26_poison(world: World) -> None:
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER, poison)
     world.start_collector()
     world.delivers(dump)
-    world.must_hold(add_up(runs), quarantined=len(poison))
+    world.assert_exact(add_up(runs), quarantined=len(poison))
     assert world.count("quarantine", "reason LIKE '%no time%' OR raw_size > 0") == len(poison)
 
 
@@ -46,7 +46,7 @@ def test_fault_26_poison_that_only_the_collector_sees(world: World) -> None:
     dump = write_runs(world.folder / "dump.txt", runs, CLUSTER, impossible)
     world.start_collector()
     world.delivers(dump)
-    world.must_hold(add_up(runs), quarantined=len(impossible))
+    world.assert_exact(add_up(runs), quarantined=len(impossible))
 
 
 def test_fault_27_oversize_message(world: World) -> None:
@@ -63,7 +63,7 @@ def test_fault_27_oversize_message(world: World) -> None:
             list(stub.Report(iter([huge])))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     world.delivers(dump)
-    world.must_hold(add_up(runs), quarantined=1)
+    world.assert_exact(add_up(runs), quarantined=1)
 
 
 def test_fault_28_same_key_other_content(world: World) -> None:
@@ -73,11 +73,11 @@ def test_fault_28_same_key_other_content(world: World) -> None:
     shrunk = [run._replace(cpus=0, gpus=0, gpu_kind="") for run in changed[:5]]
     world.start_collector()
     world.delivers(write_runs(world.folder / "one.txt", runs, CLUSTER))
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
     time.sleep(1.1)  # a sighting has a time in whole seconds
     revisions = sum(one != two for one, two in zip(runs, changed, strict=True))
     world.delivers(write_runs(world.folder / "two.txt", changed, CLUSTER))
-    world.must_hold(add_up(changed), revisions=revisions)
+    world.assert_exact(add_up(changed), revisions=revisions)
     world.delivers(write_runs(world.folder / "three.txt", shrunk, CLUSTER))
     assert world.stored() == add_up(changed)
     assert world.count("quarantine") == len(shrunk)
@@ -100,7 +100,7 @@ def test_fault_29_late_job_after_close(world: World) -> None:
     world.delivers(write_runs(world.folder / "one.txt", [early], CLUSTER))
     invoices("issue", "--period", "2026-10", "--early")
     world.delivers(write_runs(world.folder / "two.txt", [late], CLUSTER))
-    world.must_hold(add_up([early, late]))
+    world.assert_exact(add_up([early, late]))
     again = invoices("issue", "--period", "2026-10", "--early", "--json")
     assert "INV-2026-000002" not in again
     invoices("issue", "--period", "2026-11", "--early")
@@ -133,7 +133,7 @@ def test_fault_30_requeued_resized_wrapped(world: World) -> None:
     world.start_collector()
     for name in ("one.txt", "again.txt"):
         world.delivers(write_runs(world.folder / name, told, CLUSTER))
-        world.must_hold(add_up(counted))
+        world.assert_exact(add_up(counted))
 
 
 def recent_runs(count: int, ended_ago_s: int, first_id: int) -> list[Run]:
@@ -170,7 +170,7 @@ def test_fault_31_sacct_in_every_mood(world: World, tmp_path: Path) -> None:
         slurm.is_in("")
         until("they arrive", partial(has_all, world, slurm))
     assert agent.is_running
-    world.must_hold(add_up(slurm.runs.values()))
+    world.assert_exact(add_up(slurm.runs.values()))
     # An answer without rows may be true; a new agent asks for runs that must be there.
     slurm.has(*recent_runs(5, 5, 1_000))
     slurm.is_in("empty")
@@ -179,7 +179,7 @@ def test_fault_31_sacct_in_every_mood(world: World, tmp_path: Path) -> None:
     until("empty: told", partial(complains, world, 0))
     slurm.is_in("")
     until("they arrive", partial(has_all, world, slurm))
-    world.must_hold(add_up(slurm.runs.values()))
+    world.assert_exact(add_up(slurm.runs.values()))
 
 
 def test_fault_31_hour_that_comes_twice(world: World, tmp_path: Path) -> None:
@@ -202,4 +202,4 @@ def test_fault_31_hour_that_comes_twice(world: World, tmp_path: Path) -> None:
     )  # fmt: skip
     until("they arrive", lambda: world.count("job_runs") == len(slurm.runs))
     assert not said(agent, "ERROR")
-    world.must_hold(add_up(slurm.runs.values()))
+    world.assert_exact(add_up(slurm.runs.values()))

@@ -64,7 +64,7 @@ def after_damage(world: World, damage: Callable[[Path, Random], None]) -> None:
             assert said(agent, "was damaged"), agent.output()
             world.delivers(dump, spool=spool)
     for cluster, (_, _, sums) in expected.items():
-        world.must_hold(sums, cluster=cluster)
+        world.assert_exact(sums, cluster=cluster)
 
 
 def cut(file: Path, dice: Random) -> None:
@@ -99,7 +99,7 @@ def test_fault_01_kill_9_agent(world: World) -> None:
         agent = world.start_once(dump)
     world.finishes(agent)
     assert world.kills >= KILLS
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_02_spool_cut_at_any_byte(world: World) -> None:
@@ -129,7 +129,7 @@ def test_fault_05_fsync_eio(world: World, which: str) -> None:
         world.kill_agent(agent)  # a disk that never comes back is another machine's
     if agent.process.wait(PATIENCE_S):
         world.delivers(dump)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_06_disk_full(world: World) -> None:
@@ -147,7 +147,7 @@ def test_fault_06_disk_full(world: World) -> None:
         ballast.unlink()
         world.finishes(agent)
         world.agents.remove(agent)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_06_disk_full_without_a_mount(world: World) -> None:
@@ -161,7 +161,7 @@ def test_fault_06_disk_full_without_a_mount(world: World) -> None:
     until("it is told", lambda: said(agent, "cannot be written to now"))
     resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
     world.finishes(agent)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_07_quota_reached(world: World) -> None:
@@ -181,7 +181,7 @@ def test_fault_07_quota_reached(world: World) -> None:
     until("it says that there is room", lambda: said(agent, "has room again"))
     until("nothing waits", lambda: world.metric("jobledger_agent_spool_records") == 0)
     assert world.metric("jobledger_agent_spool_full") == 0
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_08_spool_deleted_while_running(world: World) -> None:
@@ -195,7 +195,7 @@ def test_fault_08_spool_deleted_while_running(world: World) -> None:
     if agent.process.wait(PATIENCE_S):
         world.delivers(dump)
     assert said(agent, "was removed")
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_09_snapshot_rollback(world: World) -> None:
@@ -218,7 +218,7 @@ def test_fault_09_snapshot_rollback(world: World) -> None:
         for part in snapshot.iterdir():
             shutil.copy(part, world.folder)
         world.delivers(dump)
-        world.must_hold(add_up(runs))
+        world.assert_exact(add_up(runs))
 
 
 def test_fault_10_two_agents_on_one_spool(world: World) -> None:
@@ -232,4 +232,4 @@ def test_fault_10_two_agents_on_one_spool(world: World) -> None:
     assert said(second, "is in use by another jobledger-agent", str(agent.process.pid))
     world.start_collector()
     world.finishes(agent)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))

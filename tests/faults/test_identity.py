@@ -77,7 +77,7 @@ class Site:
     def until_all_is_stored(self) -> None:
         """Wait until the ledger has what slurmdbd has, exactly."""
         until("all of it arrives", lambda: self.world.stored() == add_up(self.slurm.runs.values()))
-        self.world.must_hold(add_up(self.slurm.runs.values()))
+        self.world.assert_exact(add_up(self.slurm.runs.values()))
 
     def nothing_arrives(self, agent: Running, *words: str) -> None:
         """Wait until the agent says why; what ended since then is not stored but waits."""
@@ -160,7 +160,7 @@ def test_fault_34_agent_claims_anothers_cluster(world: World, site: Site) -> Non
         str(world.folder / "once.db"), log=world.folder / "once.log",
     )  # fmt: skip
     world.finishes(finished)
-    world.must_hold(add_up(mine), cluster="beta", quarantined=len(others))
+    world.assert_exact(add_up(mine), cluster="beta", quarantined=len(others))
     assert world.count("job_runs", f"cluster = '{CLUSTER}'") == 0
 
 
@@ -193,4 +193,4 @@ def test_fault_35_clock_a_day_off(world: World, tmp_path: Path, days: int) -> No
     slurm.has(*(Run(1_000 + n, ago - 60, ago - 60, ago + n) for n in range(10)))
     world.start_agent("run", *options)
     until("all of it arrives", lambda: world.stored() == add_up(slurm.runs.values()))
-    world.must_hold(add_up(slurm.runs.values()))
+    world.assert_exact(add_up(slurm.runs.values()))

@@ -28,7 +28,7 @@ def cut_again_and_again(world: World, *, reset: bool) -> None:
         world.finishes(agent)
     assert world.proxy.cuts >= CUTS - AGENTS
     for cluster, sums in expected.items():
-        world.must_hold(sums, cluster=cluster)
+        world.assert_exact(sums, cluster=cluster)
 
 
 def test_fault_11_cut_at_any_byte(world: World) -> None:
@@ -46,7 +46,7 @@ def test_fault_15_slices_of_37_bytes(world: World) -> None:
     world.proxy.weather.slice_bytes = SLICE_BYTES
     world.start_collector()
     world.delivers(dump)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_17_old_stream_still_open(world: World) -> None:
@@ -65,12 +65,12 @@ def test_fault_17_old_stream_still_open(world: World) -> None:
     held.keep_upstream = True
     proxy.cut()
     world.finishes(agent)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
     assert proxy.accepted >= 2
     before = proxy.bytes_up
     held.hold_up = False
     until("the old stream's batches arrive after all", lambda: proxy.bytes_up > before + 20_000)
     time.sleep(1.0)
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
     assert said(world.collector, "connected")  # type: ignore[arg-type]
     assert world.count("agents", "records_known > 0") == 1

@@ -48,7 +48,7 @@ def test_fault_36_the_sweep_notices_and_mends(world: World, tmp_path: Path) -> N
     world.start_collector()
     first = world.start_agent("once", "--config", str(config))
     world.finishes(first)
-    world.must_hold(add_up(slurm.runs.values()))
+    world.assert_exact(add_up(slurm.runs.values()))
     *_, lost = changed_truth(slurm)
     world.start_agent("run", *options, off_s=DAY_S)  # the next day's sweep
     expected = add_up([*slurm.runs.values(), lost])
@@ -56,7 +56,7 @@ def test_fault_36_the_sweep_notices_and_mends(world: World, tmp_path: Path) -> N
     until("one is extra", lambda: world.metric("jobledger_agent_sweep_extra") == 1)
     assert world.metric("jobledger_agent_sweep_missing_total") == 1
     assert world.metric("jobledger_agent_sweep_differing_total") == 1
-    world.must_hold(expected, revisions=1)
+    world.assert_exact(expected, revisions=1)
 
 
 def test_fault_36_verify_and_replay(world: World, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_fault_36_verify_and_replay(world: World, tmp_path: Path) -> None:
     *_, lost = changed_truth(slurm)
     assert agent("verify", 1) == {"missing": 1, "differing": 1, "extra_runs": 1}
     agent("replay", 0)
-    world.must_hold(add_up([*slurm.runs.values(), lost]), revisions=1)
+    world.assert_exact(add_up([*slurm.runs.values(), lost]), revisions=1)
     assert agent("verify", 1) == {"missing": 0, "differing": 0, "extra_runs": 1}
     slurm.has(lost)
     agent("verify", 0)

@@ -79,7 +79,7 @@ def test_fault_25_old_agent_new_collector_then_new_agent(
     world.proxy.weather.bytes_per_s = 0
     world.delivers(dump)
     assert not said(world.agents[-1], "damaged")
-    world.must_hold(add_up(runs))
+    world.assert_exact(add_up(runs))
 
 
 def test_fault_25_new_agent_old_collector_then_new_collector(
@@ -100,7 +100,7 @@ def test_fault_25_new_agent_old_collector_then_new_collector(
         world.start_collector()
         world.proxy.weather.bytes_per_s = 0
         world.finishes(agent)
-        world.must_hold(add_up(runs))
+        world.assert_exact(add_up(runs))
 
 
 def old_ledger(ledger: str, folder: Path, before: dict[str, str], server: PostgresServer) -> str:
@@ -137,6 +137,6 @@ def test_fault_25_both_agents_at_one_time(world: World, before: dict[str, str]) 
     for agent in agents:
         world.finishes(agent)
     for cluster, expected in sums.items():
-        world.must_hold(expected, cluster=cluster)
+        world.assert_exact(expected, cluster=cluster)
     versions = {str(row[0]) for row in world.ask("SELECT version FROM agents")}
     assert len(versions) == 2

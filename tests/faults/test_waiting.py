@@ -11,19 +11,19 @@ kinds = pytest.mark.parametrize(
 
 @kinds
 def test_fault_13_half_open(waiting: Waiting, kind: str) -> None:
-    waiting[13, kind].result()
+    assert waiting[13, kind].result() == 8_000
 
 
 @kinds
 def test_fault_14_latency_of_2_s(waiting: Waiting, kind: str) -> None:
-    waiting[14, kind].result()
+    assert waiting[14, kind].result() == 3_000
 
 
 @kinds
 def test_fault_16_partition(waiting: Waiting, kind: str) -> None:
-    waiting[16, kind].result()
+    assert waiting[16, kind].result() == 8_000
 
 
 @kinds
 def test_fault_24_slow_database(waiting: Waiting, kind: str) -> None:
-    waiting[24, kind].result()
+    assert waiting[24, kind].result() == 3_000

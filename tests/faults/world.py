@@ -1,6 +1,6 @@
 """One agent, one collector and their network, all real, and the invariant over them.
 
-Whatever a test does to them, in the end ``must_hold`` compares what the database
+Whatever a test does to them, in the end ``assert_exact`` compares what the database
 holds with what the test knows that Slurm had.
 """
 
@@ -197,7 +197,7 @@ class World:
         cost_e14 = sum(int(price) * int(quantity) for price, quantity in costs)
         return Sums(*(int(figure or 0) for figure in [*figures, cost_e14]))
 
-    def must_hold(
+    def assert_exact(
         self, expected: Sums, *, quarantined: int = 0, revisions: int = 0, cluster: str = CLUSTER
     ) -> None:
         """Σ stored + Σ quarantined = Σ in Slurm, nothing twice, nothing replaced unasked."""

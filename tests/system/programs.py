@@ -25,7 +25,7 @@ def free_port() -> int:
     raise RuntimeError(message)
 
 
-class Process(Protocol):
+class Started(Protocol):
     """What tests use of subprocess.Popen."""
 
     @property
@@ -54,14 +54,14 @@ class Starter(Protocol):
 
     def start(
         self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
-    ) -> Process:
+    ) -> Started:
         """Start it in a session of its own, its output appended to ``log``."""
 
 
 class Running:
     """A program of Jobledger in a process group of its own."""
 
-    process: Process
+    process: Started
 
     def __init__(
         self,
