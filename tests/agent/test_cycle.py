@@ -363,6 +363,20 @@ def test_a_backlog_moves_no_watermark_while_messages_wait() -> None:
     assert agent.through > 0
 
 
+def test_a_run_of_which_sacct_does_not_say_yet_what_it_held_is_left_for_a_later_cycle() -> None:
+    slurm = SimSlurm(NOW)
+    agent = an_agent(slurm)
+    whole = a_run(1, NOW - 50, end=NOW - 10, slurm_elapsed_s=40)
+    key = (1, whole.submit)
+    slurm.table[key] = whole._replace(alloc_tres=())
+    agent.poll()
+    assert agent.stored == {}
+    slurm.table[key] = whole
+    slurm.now += 30
+    agent.poll()
+    assert agent.stored[key].alloc_tres == whole.alloc_tres
+
+
 def test_a_deleted_canary_does_not_stop_the_agent_for_good() -> None:
     slurm = SimSlurm(NOW)
     slurm.table = dict([next(iter(history().items()))])
