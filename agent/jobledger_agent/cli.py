@@ -158,6 +158,8 @@ def _span(args: argparse.Namespace) -> tuple[int, int]:
         if args.since is not None or args.until is not None:
             raise UsageError("give --day, or --since and --until")
         begin = args.day - args.day % moments.DAY_S
+        if begin >= now_s:
+            raise UsageError("--day must not be in the future: nothing has ended then")
         return begin, min(begin + moments.DAY_S, now_s) - 1
     if args.since is None:
         raise UsageError("--since is missing: write the first day, as --since 2026-10-01")

@@ -99,6 +99,7 @@ def test_it_says_its_version() -> None:
         ["verify", "--until", "2026-10-01"],
         ["verify", "--since", "2026-10-02", "--until", "2026-10-01"],
         ["verify", "--day", "2026-10-01", "--since", "2026-10-01"],
+        ["verify", "--day", "9000-01-01"],
         ["replay", "--held", "--since", "2026-10-01"],
     ],
 )

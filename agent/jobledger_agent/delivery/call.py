@@ -135,7 +135,11 @@ def greet(collector: CollectorSection, hello: bytes, timeout_s: int) -> Greeting
 
 
 _ADVICE: Final = {
-    grpc.StatusCode.UNAVAILABLE: "the collector at {0} cannot be reached ({1})",
+    # A collector that asks for a certificate closes the socket on who shows none.
+    grpc.StatusCode.UNAVAILABLE: (
+        "the collector at {0} cannot be reached ({1}): check that it runs, collector.address, "
+        "IPAddressAllow of the unit, and ca_file and cert_file where it asks for certificates"
+    ),
     grpc.StatusCode.UNAUTHENTICATED: (
         "the collector at {0} does not accept this agent's token or certificate ({1}): "
         "check collector.token_file and cert_file"
