@@ -40,8 +40,9 @@ install: $(DEV) ## Install everything: system packages (apt), .venv, test tools
 demo: $(RUN) ## Run the real programs on captured records and serve them until Ctrl-C
 	@jobledger demo
 
+# Most tests wait for programs that they started: more workers than two cores.
 test: $(DEV) ## Run the tests (SQLite, PostgreSQL, Chromium; not Slurm)
-	@pytest -q $(ARGS)
+	@pytest -q -n 3 --dist worksteal $(ARGS)
 
 test-slurm: $(SLURM) ## Start a real Slurm, submit jobs, see each priced once
 	@pytest -q -m slurm tests/slurm $(ARGS)
