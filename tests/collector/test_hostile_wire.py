@@ -22,6 +22,8 @@ from tests.factories import a_batch, a_job
 MESSAGES_MIN: Final = 1_000
 METHOD: Final = "/jobledger.v1.LedgerService/Report"
 WAIT_S: Final = 20
+HONEST_S: Final = 1_800
+"""The honest stream is open as long as this module's tests last, on a busy machine too."""
 IN_WORDS: Final = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -188,7 +190,7 @@ def field(sqlite_template: object, tmp_path_factory: pytest.TempPathFactory) -> 
     options = [("grpc.max_send_message_length", -1)]
     channel = grpc.insecure_channel(served.target, options)
     honest_channel = grpc.insecure_channel(served.target)
-    honest = Agent(honest_channel)
+    honest = Agent(honest_channel, wait_s=HONEST_S)
     honest.hello("agent-1")
     yield Field(served, channel, honest, [])
     channel.close()

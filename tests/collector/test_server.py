@@ -72,11 +72,11 @@ def serve(sqlite_url: str) -> Iterator[Serve]:
 class Agent:
     """The other side of a stream, step by step."""
 
-    def __init__(self, channel: grpc.Channel, token: str = "") -> None:
+    def __init__(self, channel: grpc.Channel, token: str = "", wait_s: int = WAIT_S) -> None:
         self._requests: queue.Queue[usage_pb2.ReportRequest | None] = queue.Queue()
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self.call = usage_pb2_grpc.LedgerServiceStub(channel).Report(
-            iter(self._requests.get, None), metadata=metadata, timeout=WAIT_S
+            iter(self._requests.get, None), metadata=metadata, timeout=wait_s
         )
 
     def say(self, request: usage_pb2.ReportRequest) -> None:

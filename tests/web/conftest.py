@@ -5,6 +5,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,17 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """Real argon2id at a cost that a hundred sign-ins can afford."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cheap_passwords() -> Iterator[None]:
+@contextmanager
+def cheap_passwords() -> Iterator[None]:
+    """Hash at little cost meanwhile, and not in other folders' tests of the same process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(people, "_hasher", lambda: CHEAP)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    with cheap_passwords():
         yield
 
 
@@ -46,7 +54,8 @@ def _cheap_passwords() -> Iterator[None]:
 def filled_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with everything in it."""
     path = tmp_path_factory.mktemp("books") / "jobledger.db"
-    engine = fill(f"sqlite:///{path}")
+    with cheap_passwords():
+        engine = fill(f"sqlite:///{path}")
     with engine.connect() as conn:
         conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
