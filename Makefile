@@ -40,9 +40,15 @@ install: $(DEV) ## Install everything: system packages (apt), .venv, test tools
 demo: $(RUN) ## Run the real programs on captured records and serve them until Ctrl-C
 	@jobledger demo
 
-# Most tests wait for programs that they started: more workers than two cores.
+# Most tests wait for programs that they started: more workers than two cores. Those of
+# faults time what they do to them, and have the machine to themselves.
 test: $(DEV) ## Run the tests (SQLite, PostgreSQL, Chromium; not Slurm)
-	@pytest -q -n 3 --dist worksteal $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	@pytest -q -n 3 --dist worksteal --ignore tests/faults
+	@pytest -q tests/faults
+else
+	@pytest -q $(ARGS)
+endif
 
 test-slurm: $(SLURM) ## Start a real Slurm, submit jobs, see each priced once
 	@pytest -q -m slurm tests/slurm $(ARGS)
