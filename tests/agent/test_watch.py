@@ -119,7 +119,7 @@ def test_a_kick_makes_the_agent_glance_at_once(spool: Spool, tmp_path: Path) -> 
     os.utime(file)
     until(lambda: source.looks == ["read", "glance"], within_s=4)
     assert kicks.total == 1
-    assert health.report().facts["live"]["alpha"].dbd_queue == 2
+    until(lambda: health.report().facts["live"]["alpha"].dbd_queue == 2)
     time.sleep(2.6)
     assert source.looks == ["read", "glance"]  # it saw an end: that answers the kick
     stop.set()
