@@ -7,10 +7,8 @@ and the collector run outside and are reached through loopback and munge's socke
 import json
 import re
 import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from tests.packaging.test_deb import another_version
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
 from tests.slurm.daemons import free_ports
-from tests.slurm.lab import Lab, missing_programs
+from tests.slurm.lab import Lab, a_lab, missing_programs
 from tests.slurm.workload import submit, wait_for_state
 from tests.system.programs import start_collector
 from tests.tidy.source import REPOSITORY
@@ -64,15 +62,8 @@ def lab() -> Iterator[Lab]:
     if missing_programs():
         pytest.skip("Slurm is not installed: make test-packages installs it")
     # Not below /tmp or /var/tmp: the unit has those to itself.
-    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-", dir="/srv"))
-    home.chmod(0o755)
-    slurm = Lab(home)
-    try:
-        slurm.up()
+    with a_lab("/srv") as slurm:
         yield slurm
-    finally:
-        slurm.down()
-        shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")

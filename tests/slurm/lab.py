@@ -20,7 +20,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.slurm import conf
@@ -270,6 +271,29 @@ class Lab:
         with contextlib.suppress(LabError, subprocess.TimeoutExpired):
             self.must("scancel", *(f"--user={user}" for user in self.job_users[:1]))
         self._daemons.stop_all()
+
+
+@contextlib.contextmanager
+def folder_for_daemons(parent: str | None = None) -> Iterator[Path]:
+    """A folder that is gone afterwards. Not pytest's: daemons of other users look inside."""
+    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-", dir=parent))
+    home.chmod(0o755)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+@contextlib.contextmanager
+def a_lab(parent: str | None = None, *, tokens: bool = False) -> Iterator[Lab]:
+    """A private Slurm that is up, and afterwards down and gone."""
+    with folder_for_daemons(parent) as home:
+        slurm = Lab(home, tokens=tokens)
+        try:
+            slurm.up()
+            yield slurm
+        finally:
+            slurm.down()
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,8 +4,6 @@ Its clock is an hour ahead: no run of these tests ends within the window, so tha
 what arrives was found by another way.
 """
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ from jobledger_agent.slurm.sacct import sacct_cycle
 from jobledger_agent.source import SourceError
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
-from tests.slurm.lab import Lab
+from tests.slurm.lab import Lab, a_lab
 from tests.slurm.workload import requeue, submit, wait_for_state
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
@@ -32,15 +30,8 @@ PATIENCE_S = 60
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-"))
-    home.chmod(0o755)
-    slurm = Lab(home)
-    try:
-        slurm.up()
+    with a_lab() as slurm:
         yield slurm
-    finally:
-        slurm.down()
-        shutil.rmtree(home)
 
 
 class Agent:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import pytest
 from jobledger_agent.operating import doctor
 from jobledger_agent.operating.preflight import Check, Level
 from tests.slurm.conf import CLUSTER
-from tests.slurm.lab import Lab
+from tests.slurm.lab import Lab, a_lab
 from tests.slurm.workload import submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(180)]
@@ -42,16 +41,8 @@ BESIDE_SLURM = {"collector", "clock"}
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    # Not pytest's folder, which is ours alone: daemons of other users look inside.
-    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-"))
-    home.chmod(0o755)
-    slurm = Lab(home)
-    try:
-        slurm.up()
+    with a_lab() as slurm:
         yield slurm
-    finally:
-        slurm.down()
-        shutil.rmtree(home)
 
 
 @pytest.fixture

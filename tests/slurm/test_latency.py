@@ -4,11 +4,9 @@ Two agents watch one Slurm with the same long poll interval; slurmctld's epilog
 touches the file of the first.
 """
 
-import shutil
 import sqlite3
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +16,7 @@ import pytest
 
 from tests.slurm import truth
 from tests.slurm.daemons import free_ports
-from tests.slurm.lab import Lab
+from tests.slurm.lab import Lab, folder_for_daemons
 from tests.slurm.river import River
 from tests.slurm.workload import submit
 
@@ -38,11 +36,8 @@ Key = tuple[int, int]
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    # Not pytest's folder, which is ours alone: daemons of other users look inside.
-    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-"))
-    home.chmod(0o755)
-    yield home
-    shutil.rmtree(home)
+    with folder_for_daemons() as home:
+        yield home
 
 
 @pytest.fixture(scope="module")

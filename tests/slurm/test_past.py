@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +16,7 @@ import pytest
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
 from tests.slurm.daemons import free_ports
-from tests.slurm.lab import Lab
+from tests.slurm.lab import Lab, a_lab
 from tests.slurm.river import River
 from tests.slurm.workload import submit
 
@@ -31,12 +29,7 @@ PURGED = "DELETE FROM job_runs WHERE job_id IN (SELECT job_id FROM job_runs LIMI
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    # Not pytest's folder, which is ours alone: daemons of other users look inside.
-    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-"))
-    home.chmod(0o755)
-    slurm = Lab(home)
-    try:
-        slurm.up()
+    with a_lab() as slurm:
         for number in range(JOBS):
             submit(slurm, slurm.job_users[number % 2], script="true")
         deadline = time.monotonic() + 60
@@ -45,9 +38,6 @@ def lab() -> Iterator[Lab]:
             time.sleep(0.3)
         time.sleep(2)  # an end of this very second is in no span yet
         yield slurm
-    finally:
-        slurm.down()
-        shutil.rmtree(home)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from jobledger_agent.sources.feeds import accountings, feeds
 from jobledger_agent.spooling.spool import Spool
 from tests.slurm.conf import CLUSTER
 from tests.slurm.daemons import free_ports
-from tests.slurm.lab import Lab
+from tests.slurm.lab import Lab, a_lab
 
 pytestmark = [
     pytest.mark.slurm,
@@ -62,20 +61,15 @@ Way = Callable[[Rest], Slurmrestd]
 
 @pytest.fixture(scope="module")
 def rest() -> Iterator[Rest]:
-    home = Path(tempfile.mkdtemp(prefix="jobledger-rest-"))
-    home.chmod(0o755)
-    lab = Lab(home, tokens=True)
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, home)
-        lab.up()
-        stack.callback(lab.down)
-        folder = home / "rest"
+        lab = stack.enter_context(a_lab(tokens=True))
+        folder = lab.home / "rest"
         folder.mkdir()
         shutil.chown(folder, USER)
         (port,) = free_ports(1)
         stack.enter_context(slurmrestd(lab, "rest_auth/local", f"unix:{folder}/socket"))
         stack.enter_context(slurmrestd(lab, "rest_auth/jwt", f"127.0.0.1:{port}"))
-        token_file = home / "token"
+        token_file = lab.home / "token"
         token_file.write_text(lab.must("scontrol", "token", f"username={USER}"))
         submit_all(lab)
         yield Rest(lab, f"unix:{folder}/socket", f"http://127.0.0.1:{port}", token_file)

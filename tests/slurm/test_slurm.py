@@ -4,19 +4,16 @@ One Slurm, two rivers: an agent and a collector on SQLite, another pair on
 PostgreSQL, both watching the same jobs.
 """
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from decimal import ROUND_HALF_EVEN, Decimal
-from pathlib import Path
 
 import pytest
 
 from tests.postgres import PostgresServer
 from tests.slurm import truth
 from tests.slurm.daemons import free_ports
-from tests.slurm.lab import Lab
+from tests.slurm.lab import Lab, a_lab
 from tests.slurm.river import River, Run
 from tests.slurm.truth import Row
 from tests.slurm.workload import HOSTILE_NAME, submit, submit_everything
@@ -34,16 +31,8 @@ THB_PER_CORE_HOUR, THB_PER_A100_HOUR, THB_PER_GIB_HOUR = Decimal(1), Decimal(12)
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    # Not pytest's folder, which is ours alone: daemons of other users look inside.
-    home = Path(tempfile.mkdtemp(prefix="jobledger-slurm-"))
-    home.chmod(0o755)
-    slurm = Lab(home)
-    try:
-        slurm.up()
+    with a_lab() as slurm:
         yield slurm
-    finally:
-        slurm.down()
-        shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")

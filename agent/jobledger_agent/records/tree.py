@@ -11,7 +11,7 @@ import zlib
 from array import array
 from base64 import b64decode, b64encode
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -51,6 +51,19 @@ class TreeEntry(NamedTuple):
     attributes: tuple[tuple[str, str], ...]
     gone: bool
     observed: int
+
+
+def seen(cluster: str, observed: int) -> Callable[..., TreeEntry]:
+    """What makes entries of a cluster as of one time, from ``(kind, name, *pairs)``.
+
+    Pairs without a value are left out.
+    """
+
+    def entry(kind: TreeKind, name: str, *attributes: tuple[str, str]) -> TreeEntry:
+        told = tuple(sorted((key, value) for key, value in attributes if value))
+        return TreeEntry(cluster, kind, name, told, gone=False, observed=observed)
+
+    return entry
 
 
 class TreeMark(NamedTuple):

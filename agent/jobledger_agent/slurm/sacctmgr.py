@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Final
 
-from jobledger_agent.records.tree import TreeEntry, TreeKind
+from jobledger_agent.records.tree import ROOT, TreeEntry, TreeKind, seen
 from jobledger_agent.source import SourceError
 
 MAX_LINE_BYTES: Final = 65_536
@@ -21,8 +21,6 @@ MAX_TEXTS: Final = 10_000
 """Accounts, and QOS, whose descriptions are read; of more only the names."""
 MAX_QUESTIONS: Final = 100
 """Questions about descriptions with newlines, for one kind of entry at one time."""
-ROOT: Final = "root"
-"""The account that every cluster has."""
 _SAFE = re.compile(r"[A-Za-z0-9_.@-]+")
 
 Show = Callable[[Sequence[str]], AbstractContextManager[BinaryIO]]
@@ -36,10 +34,7 @@ def entries(show: Show, cluster: str, observed: int, *, has_lineage: bool) -> It
     Raises SourceError where an answer is not whole: a line that is none, or no
     root account, as when the agent's user may not see accounts.
     """
-
-    def entry(kind: TreeKind, name: str, *attributes: tuple[str, str]) -> TreeEntry:
-        told = tuple(sorted((key, value) for key, value in attributes if value))
-        return TreeEntry(cluster, kind, name, told, gone=False, observed=observed)
+    entry = seen(cluster, observed)
 
     accounts = _names(show, "account", "account")
     if ROOT not in accounts:

@@ -6,11 +6,9 @@ from typing import Final
 
 from jobledger_agent.parsing.fields import clean
 from jobledger_agent.parsing.jsondump import Json
-from jobledger_agent.records.tree import TreeEntry, TreeKind
+from jobledger_agent.records.tree import ROOT, TreeEntry, TreeKind, seen
 from jobledger_agent.source import SourceError
 
-ROOT: Final = "root"
-"""The account that every cluster has."""
 MICRO: Final = 1_000_000
 """Parts of one in which sacctmgr writes a factor."""
 
@@ -22,10 +20,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 def tree(ask: Ask, cluster: str, observed: int) -> Iterator[TreeEntry]:
     """Every entry of the cluster. Raises SourceError where the agent may not see all of them."""
-
-    def entry(kind: TreeKind, name: str, *attributes: tuple[str, str]) -> TreeEntry:
-        told = tuple(sorted((key, value) for key, value in attributes if value))
-        return TreeEntry(cluster, kind, name, told, gone=False, observed=observed)
+    entry = seen(cluster, observed)
 
     yield from _accounts(ask, entry)
     defaults: dict[str, str] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from jobledger_agent.spooling import spoolrepair
-from jobledger_agent.spooling.spoolrepair import BUSY_MS_MAX, PRIVATE, SpoolError, Unsound
+from jobledger_agent.spooling.spoolrepair import BUSY_MS_MAX, PRIVATE, SpoolError, Unsound, pragma
 from jobledger_agent.spooling.spoolschema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, migrate
 
 __all__ = ["SpoolError", "SpoolFile", "open_exclusively"]
@@ -138,7 +138,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         raise SpoolError(f"there is no spool at {path}: the agent has not run with it yet")
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        mark, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
+        mark, version = (pragma(connection, name) for name in ("application_id", "user_version"))
     except sqlite3.Error as error:
         raise SpoolError(f"cannot read the spool {path}: {error}") from error
     if mark == APPLICATION_ID and version == SCHEMA_VERSION:
@@ -159,13 +159,13 @@ def _open(path: Path, lock: IO[str], max_bytes: int, notice: str) -> SpoolFile:
     reaper = _connect(path, "NORMAL")
     _create_or_migrate(writer, path)
     for connection in (writer, reaper):
-        pages = max_bytes // _pragma(connection, "page_size")
+        pages = max_bytes // pragma(connection, "page_size")
         connection.execute(f"PRAGMA max_page_count = {pages}")
     return SpoolFile(path, lock, writer, reaper, path.stat().st_ino, notice)
 
 
 def _create_or_migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version = _pragma(connection, "user_version")
+    version = pragma(connection, "user_version")
     if version == 0:
         connection.executescript(SCHEMA)
     elif version < SCHEMA_VERSION:
@@ -216,7 +216,3 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}").fetchone()
     connection.execute(f"PRAGMA mmap_size = {MAP_BYTES}").fetchone()
     return connection
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -119,9 +119,9 @@ def _damage(path: Path, was_ours: bool) -> str:  # noqa: FBT001 - one caller
     """Say what is wrong with an SQLite file that should be a spool, "" for nothing."""
     connection = sqlite3.connect(path, timeout=BUSY_MS_MAX / 1000)
     try:
-        version = _pragma(connection, "user_version")
+        version = pragma(connection, "user_version")
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and _pragma(connection, "application_id") != APPLICATION_ID:
+        if tables and pragma(connection, "application_id") != APPLICATION_ID:
             if was_ours:
                 return "it no longer says that it is one"
             raise SpoolError(
@@ -214,5 +214,6 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """One of SQLite's own figures of a file."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -9,7 +9,7 @@ from typing import Final
 
 from jobledger_collector.admin.context import Context
 from jobledger_collector.admin.outcome import BadUsage, CommandFailed
-from jobledger_collector.admin.output import json_line, say
+from jobledger_collector.admin.output import json_line, printable, say
 from jobledger_collector.core.periods import zone
 from jobledger_collector.core.tree import MAX_DEPTH, Association, TreeKind, parents_of, path_to
 from jobledger_collector.store import tree
@@ -52,7 +52,7 @@ def _tree(args: argparse.Namespace, context: Context) -> int:
         said = f"{INDENT * depth}{name}"
         said += f" ({text})" if text and text != name else ""
         said += f": {', '.join(users)}" if users else ""
-        say(context.out, _printable(said))
+        say(context.out, printable(said))
     return 0
 
 
@@ -87,8 +87,3 @@ def _instant(text: str, timezone: str) -> int:
     if "T" not in text and " " not in text:
         local = (local + timedelta(days=1)) - timedelta(seconds=1)
     return int(local.timestamp())
-
-
-def _printable(text: str) -> str:
-    """Keep a hostile name from moving a terminal's cursor."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

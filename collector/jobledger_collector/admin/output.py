@@ -20,7 +20,7 @@ def json_line(out: TextIO, row: Mapping[str, object]) -> None:
 
 def table(out: TextIO, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows in aligned columns, numbers to the right; nothing wraps."""
-    cells = [[_printable(str(cell)) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [
         max([len(heading), *(len(row[i]) for row in cells)]) for i, heading in enumerate(headings)
     ]
@@ -36,6 +36,6 @@ def table(out: TextIO, headings: Sequence[str], rows: Iterable[Sequence[object]]
         say(out, line.rstrip())
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Keep a hostile name from moving a terminal's cursor."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
