@@ -21,6 +21,7 @@ CHROMIUM_FLAGS = (
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 375, "height": 812}
 WAIT_MS = 60_000
+expect.set_options(timeout=WAIT_MS)
 PROBLEMS: list[str] = []
 """What the browser complained of, or asked of another host; an error page is no complaint."""
 
@@ -164,6 +165,7 @@ def test_everything_works_without_scripts_and_by_keyboard(web: str, chromium: Br
     context = chromium.new_context(java_script_enabled=False, locale="en-GB")
     page = context.new_page()
     page.goto(web)
+    expect(page.get_by_label("Login")).to_be_focused()
     page.keyboard.type("ada")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
