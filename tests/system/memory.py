@@ -6,6 +6,14 @@ from pathlib import Path
 from tests.system.programs import Running
 
 LOOK_EVERY_S = 0.05
+PROMISED_BYTES = 64 << 20
+"""The most that an agent may hold while any number of ordinary records pass."""
+LIBRARIES_VARY_BYTES = 8 << 20
+"""How much more of the same libraries' files is mapped on one machine than on another.
+
+With large folios the kernel maps a file's pages by the dozen: `import grpc` alone was seen
+to hold 17.8 and 24.3 MB of files, from two copies of one environment on one machine.
+"""
 
 
 def peak_rss_bytes(pid: int) -> int:

@@ -12,10 +12,9 @@ from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.schema import job_runs
 from tests.agent.dumps import DATA
 from tests.system.bulk import write_dump
-from tests.system.memory import wait_and_watch
+from tests.system.memory import PROMISED_BYTES, wait_and_watch
 from tests.system.programs import free_port, start_agent_once, start_collector
 
-PEAK_BYTES_MAX = 64 << 20
 RUNS = 300_000
 JSON_BYTES = 60 << 20
 DELIVERED_WITHIN_S = 240.0
@@ -69,4 +68,4 @@ def test_the_agents_memory_does_not_grow_with_its_input(
             status, peak_bytes = wait_and_watch(agent, DELIVERED_WITHIN_S)
     assert status == 0, agent.output()[-3000:]
     assert runs_in(url) == written
-    assert 16 << 20 < peak_bytes <= PEAK_BYTES_MAX
+    assert 16 << 20 < peak_bytes <= PROMISED_BYTES

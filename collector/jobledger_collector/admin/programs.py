@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
+WAIT_TURN_S = 1.0
 _NAMES = {"jobledger_collector.admin.cli": "jobledger"}
 _READY = re.compile(r"^READY\b.*?(127\.0\.0\.1:\d+)")
 
@@ -70,8 +72,14 @@ class Program:
         return lines[-1] if lines else f"it said nothing (log: {self._log})"
 
     def wait(self) -> int:
-        """Wait for its end; returns its exit status."""
-        return self._process.wait()
+        """Wait for its end; returns its exit status.
+
+        In short turns: a Ctrl-C that comes just before a wait without a limit begins
+        would be noticed only when that ends.
+        """
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return self._process.wait(WAIT_TURN_S)
 
     def stop(self) -> None:
         """Ask it to end, wait, insist."""
