@@ -100,6 +100,13 @@ class World:
         )
         return self.collector
 
+    def _of_collector(self) -> str:
+        """What the collector does and last said, for a message."""
+        if not self.collector:
+            return "there is no collector"
+        status = "runs" if self.collector.is_running else f"ended {self.collector.process.returncode}"
+        return f"the collector {status}: {self.collector.output()[-2_000:]}"
+
     def kill_collector(self) -> None:
         """Kill -9 the collector."""
         assert self.collector
@@ -147,7 +154,7 @@ class World:
         try:
             found = agent.process.wait(patience_s)
         except subprocess.TimeoutExpired as error:
-            message = f"the agent does not end: {agent.output()[-2_000:]}"
+            message = f"the agent does not end: {agent.output()[-2_000:]}\n{self._of_collector()}"
             raise AssertionError(message) from error
         assert found == status, agent.output()[-3_000:]
 
