@@ -104,7 +104,9 @@ class World:
         """What the collector does and last said, for a message."""
         if not self.collector:
             return "there is no collector"
-        status = "runs" if self.collector.is_running else f"ended {self.collector.process.returncode}"
+        status = (
+            "runs" if self.collector.is_running else f"ended {self.collector.process.returncode}"
+        )
         return f"the collector {status}: {self.collector.output()[-2_000:]}"
 
     def kill_collector(self) -> None:
