@@ -14,6 +14,7 @@ from jobledger_agent.daemon.kick import (
     KICK_LOOKS_MAX,
     KICK_SETTLE_MS,
     KICK_SPACING_MS,
+    REST_PART,
     RETRY_MS_MIN,
     Kicks,
     Look,
@@ -45,10 +46,11 @@ def test_the_first_reading_is_due_at_once_and_whole() -> None:
 
 def test_polls_follow_each_other_and_come_a_tenth_early_at_most() -> None:
     pace = Pace(POLL_S, always)
+    assert pace.due(500) is Look.FULL
     pace.went_well(Look.FULL, 1_000, saw_an_end=True)
-    assert pace.wait_ms(1_000) == 27_000
-    assert pace.due(27_999) is None
-    assert pace.due(28_000) is Look.FULL
+    assert pace.wait_ms(500) == 27_000
+    assert pace.due(27_499) is None
+    assert pace.due(27_500) is Look.FULL
 
 
 def test_a_kick_is_looked_after_once_the_record_can_be_there() -> None:
@@ -152,7 +154,14 @@ def test_a_sick_source_is_not_kicked_and_a_well_one_forgets_its_failures() -> No
     assert pace.due(2_000 + RETRY_MS_MIN) is Look.FULL
     pace.went_well(Look.FULL, 9_000, saw_an_end=False)
     assert pace.failures == 0
-    assert pace.wait_ms(9_000) == POLL_S * 1_000
+    assert pace.wait_ms(2_000 + RETRY_MS_MIN) == POLL_S * 1_000
+
+
+def test_slurm_rests_after_a_reading_that_took_as_long_as_the_interval() -> None:
+    pace = Pace(POLL_S, never)
+    assert pace.due(0) is Look.FULL
+    pace.went_well(Look.FULL, POLL_S * 1_000, saw_an_end=False)
+    assert pace.wait_ms(POLL_S * 1_000) == POLL_S * 1_000 // REST_PART
 
 
 def touch(file: Path, at_ns: int) -> None:

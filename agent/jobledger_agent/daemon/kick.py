@@ -24,6 +24,8 @@ RETRY_MS_MIN: Final = 500
 """Between a failed reading and the next, at least."""
 JITTER_PER_MILLE: Final = 100
 """Polls come up to a tenth early, so that many agents do not ask at one time."""
+REST_PART: Final = 4
+"""A quarter of the poll interval at least passes between two readings."""
 
 
 class Look(enum.Enum):
@@ -42,6 +44,7 @@ class Pace:
         self._poll_ms = poll_interval_s * 1_000
         self._draw = draw
         self._full_at_ms = 0
+        self._began_ms = 0
         self._look_at_ms: int | None = None
         self._looks_left = 0
         self._kicks = 0
@@ -60,6 +63,7 @@ class Pace:
     def due(self, now_ms: int) -> Look | None:
         """Say what is to be read now, if anything."""
         if now_ms >= self._full_at_ms:
+            self._began_ms = now_ms
             return Look.FULL
         if self._look_at_ms is not None and now_ms >= self._look_at_ms:
             return Look.GLANCE
@@ -78,7 +82,10 @@ class Pace:
         self._ended_ms = now_ms
         if look is Look.FULL:
             early_ms = self._draw(self._poll_ms * JITTER_PER_MILLE // 1_000)
-            self._full_at_ms = now_ms + self._poll_ms - early_ms
+            # From beginning to beginning; but Slurm rests between two long readings.
+            self._full_at_ms = max(
+                self._began_ms + self._poll_ms - early_ms, now_ms + self._poll_ms // REST_PART
+            )
         if saw_an_end:
             # One kick was answered; of several, some records may not have been there yet.
             self._looks_left = min(self._looks_left, 1) if self._kicks > 1 else 0
