@@ -1,9 +1,7 @@
 """A private PostgreSQL server for tests: started once, a fresh database for each."""
 
 import os
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +9,8 @@ from pathlib import Path
 from typing import Final, Self
 
 import psycopg2
+
+from tests.ports import free_port
 
 SERVERS: Final = Path("/usr/lib/postgresql")
 SYSTEM_USER: Final = "postgres"
@@ -43,20 +43,6 @@ def binaries() -> Path:
         )
         raise NoServer(message)
     return found[-1].parent
-
-
-def free_port() -> int:
-    """Return a loopback port below the ephemeral range that nobody listens on."""
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    message = "no free port between 20000 and 32000"
-    raise RuntimeError(message)
 
 
 class PostgresServer:

@@ -19,7 +19,8 @@ from jobledger_agent import VERSION, cli
 from jobledger_agent.settings.sections import FileSection
 from jobledger_proto.v1 import usage_pb2_grpc
 from tests.agent.notebook import Notebook
-from tests.system.programs import free_port, start_collector
+from tests.ports import free_port
+from tests.system.programs import start_collector
 
 DATA = Path(__file__).parents[1] / "data"
 DUMP = DATA / "slurm-22.05" / "safe-billing.txt"

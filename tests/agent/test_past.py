@@ -33,7 +33,8 @@ from jobledger_agent.spooling.spool import Spool
 from jobledger_proto.v1 import usage_pb2, usage_pb2_grpc
 from tests.agent.notebook import Notebook
 from tests.agent.simslurm import CLUSTER, Message, SimSlurm, Span, a_run
-from tests.system.programs import free_port, start_collector
+from tests.ports import free_port
+from tests.system.programs import start_collector
 
 BEGIN = 1_788_220_800  # 2026-09-01T00:00:00Z
 DAYS = 5

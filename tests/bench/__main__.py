@@ -24,10 +24,11 @@ from pathlib import Path
 from tests.bench import agent
 from tests.bench.floor import copy_rows
 from tests.bench.usage import PostgresCpu, cpu_of_ended_s, cpu_of_running_s
+from tests.ports import free_port
 from tests.postgres import DURABLE, PostgresServer
 from tests.system.bulk import write_dump
 from tests.system.memory import wait_and_watch
-from tests.system.programs import free_port, start_agent_once, start_collector
+from tests.system.programs import start_agent_once, start_collector
 
 GIVE_UP_S = 3_600.0
 

@@ -24,10 +24,11 @@ from jobledger_collector import cli as collector_cli
 from jobledger_collector.admin import cli as admin_cli
 from tests.bench.fakeslurm import settings, write_programs
 from tests.bench.floor import copy_rows
+from tests.ports import free_port
 from tests.postgres import PostgresServer
 from tests.system.bulk import DELIMITER, write_dump
 from tests.system.memory import peak_rss_bytes, wait_and_watch
-from tests.system.programs import Running, free_port, start_agent_once, start_collector
+from tests.system.programs import Running, start_agent_once, start_collector
 
 IDLE_S = 95.0
 """Three polls of 30 s and a little."""

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -78,6 +79,7 @@ class Nursery:
         """Start it; ``path`` is where it imports from."""
         # What it forks becomes our child once the process between has ended.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.nursery"],
             stdin=subprocess.PIPE,
@@ -89,15 +91,16 @@ class Nursery:
     def start(
         self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
     ) -> Child:
-        """Fork a program; its output is appended to ``log``."""
+        """Fork a program; its output is appended to ``log``. Any thread may order one."""
         log.touch()
         assert self._process.stdin
         assert self._process.stdout
         order = {"module": module, "arguments": list(arguments), "log": str(log),
                  "environment": dict(environment)}  # fmt: skip
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return Child(int(self._process.stdout.readline()))
+        with self._lock:  # or one thread reads the process id of another's program
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            return Child(int(self._process.stdout.readline()))
 
 
 def serve() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from tests.system.programs import free_port
+from tests.ports import free_port
 
 CHUNK_BYTES = 65_536
 LOOK_EVERY_S = 0.01

@@ -21,7 +21,8 @@ from jobledger_collector.store.engine import open_engine
 from tests.faults.nursery import PATH, shared
 from tests.faults.proxy import Proxy
 from tests.faults.truth import Sums
-from tests.system.programs import Running, free_port, start_collector
+from tests.ports import free_port
+from tests.system.programs import Running, start_collector
 
 PATIENCE_S: Final = 30.0
 LOOK_EVERY_S: Final = 0.02

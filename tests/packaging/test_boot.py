@@ -18,9 +18,9 @@ import pytest
 
 from tests.packaging.machine import Machine, wait_for
 from tests.packaging.test_deb import another_version
+from tests.ports import free_ports
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
-from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab, a_lab, missing_programs
 from tests.slurm.workload import submit, wait_for_state
 from tests.system.programs import start_collector

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.package.plan import REPOSITORY
 from tests.packaging.machine import Machine, wait_for
-from tests.slurm.daemons import free_ports
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(300)]
 

@@ -22,7 +22,8 @@ from jobledger_agent.spooling.spool import Spool
 from tests.agent.test_doctor import authority, signed
 from tests.agent.test_live import FakeSlurm
 from tests.agent.test_sacct import SACCTMGR
-from tests.system.programs import Running, free_port
+from tests.ports import free_port
+from tests.system.programs import Running
 
 REPOSITORY: Final = Path(__file__).parents[2]
 RULES: Final = REPOSITORY / "packaging" / "prometheus" / "jobledger.rules.yml"

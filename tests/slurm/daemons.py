@@ -3,16 +3,12 @@
 import contextlib
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-FIRST_PORT, LAST_PORT = 17_000, 32_000
-"""Below the ports that the kernel hands out to clients by itself."""
 READY_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 30
 STOP_ORDER = ("slurmctld", "slurmd-", "slurmdbd", "mariadbd", "munged")
@@ -21,19 +17,6 @@ STOP_ORDER = ("slurmctld", "slurmd-", "slurmdbd", "mariadbd", "munged")
 
 class LabError(Exception):
     """The private Slurm could not be started; says which part and where its log is."""
-
-
-def free_ports(count: int) -> list[int]:
-    """``count`` distinct loopback ports that nobody listens on."""
-    found: list[int] = []
-    start = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT - 500)
-    for port in range(start, LAST_PORT):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise LabError(f"no {count} free ports between {start} and {LAST_PORT}")
 
 
 def is_running(pid: int, marker: str) -> bool:

@@ -24,9 +24,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.ports import free_ports
 from tests.slurm import conf
 from tests.slurm.conf import CLUSTER, Layout, Node
-from tests.slurm.daemons import READY_TIMEOUT_S, Daemons, LabError, free_ports
+from tests.slurm.daemons import READY_TIMEOUT_S, Daemons, LabError
 
 PROBE_TIMEOUT_S = 10
 """A Slurm command can hang for minutes while a daemon is not well."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
 from tests.slurm import truth
-from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab, folder_for_daemons
 from tests.slurm.river import River
 from tests.slurm.workload import submit

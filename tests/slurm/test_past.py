@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
 from tests.slurm import truth
 from tests.slurm.conf import CLUSTER
-from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab, a_lab
 from tests.slurm.river import River
 from tests.slurm.workload import submit

@@ -27,8 +27,8 @@ from jobledger_agent.slurm.slurmrestd_http import Caller, Server
 from jobledger_agent.source import SourceError
 from jobledger_agent.sources.feeds import accountings, feeds
 from jobledger_agent.spooling.spool import Spool
+from tests.ports import free_ports
 from tests.slurm.conf import CLUSTER
-from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab, a_lab
 
 pytestmark = [

@@ -10,9 +10,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import pytest
 
+from tests.ports import free_ports
 from tests.postgres import PostgresServer
 from tests.slurm import truth
-from tests.slurm.daemons import free_ports
 from tests.slurm.lab import Lab, a_lab
 from tests.slurm.river import River, Run
 from tests.slurm.truth import Row

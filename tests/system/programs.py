@@ -1,7 +1,6 @@
 """The real programs as processes: started, killed and asked for their results."""
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -12,17 +11,6 @@ from pathlib import Path
 from typing import Protocol, Self
 
 START_TIMEOUT_S = 60.0
-
-
-def free_port() -> int:
-    """Return a loopback port below the ephemeral range that nobody listens on."""
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    message = "no free port between 21000 and 32000"
-    raise RuntimeError(message)
 
 
 class Started(Protocol):

@@ -16,7 +16,8 @@ from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.migrate import upgrade
 from jobledger_collector.store.schema import job_runs, quarantine
 from tests.agent.dumps import DATA
-from tests.system.programs import Running, free_port, start_agent_once, start_collector
+from tests.ports import free_port
+from tests.system.programs import Running, start_agent_once, start_collector
 
 WHOLE = DATA / "slurm-22.05" / "safe-billing-X.txt"
 LONG_LINE_BYTES = 100_000_000

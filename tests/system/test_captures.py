@@ -17,7 +17,8 @@ from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.schema import charges, job_runs, quarantine
 from tests.agent.dumps import DATA, Sums, Truth, sums, truth
 from tests.agent.test_captures import ALL, LACKING, Capture
-from tests.system.programs import free_port, start_agent_once, start_collector
+from tests.ports import free_port
+from tests.system.programs import start_agent_once, start_collector
 
 Keys = Mapping[tuple[int, int], Truth]
 

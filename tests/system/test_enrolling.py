@@ -19,8 +19,9 @@ from jobledger_collector.authority import for_agent, for_server, load_authority,
 from jobledger_collector.clock import now_s
 from jobledger_collector.store.engine import open_engine, reading
 from jobledger_collector.store.schema import job_runs
+from tests.ports import free_port
 from tests.system.bulk import write_dump
-from tests.system.programs import Running, free_port
+from tests.system.programs import Running
 
 WAIT_S: Final = 40
 HOUR_S: Final = 3_600

@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.schema import job_runs, quarantine
 from tests.agent.dumps import COLUMNS, dump, row
+from tests.ports import free_port
 from tests.system.memory import LIBRARIES_VARY_BYTES, PROMISED_BYTES, wait_and_watch
-from tests.system.programs import free_port, start_agent_once, start_collector
+from tests.system.programs import start_agent_once, start_collector
 
 PEAK_BYTES_MAX = PROMISED_BYTES + LIBRARIES_VARY_BYTES
 LARGE = 60_000

@@ -9,8 +9,9 @@ from sqlalchemy import Table, func, select, text
 
 from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.schema import quarantine, run_revisions
+from tests.ports import free_port
 from tests.system.bulk import Sums, write_dump
-from tests.system.programs import free_port, start_agent_once, start_collector
+from tests.system.programs import start_agent_once, start_collector
 
 RUNS = 100_000
 KILLS_MIN = 8

@@ -11,9 +11,10 @@ from sqlalchemy import func, select
 from jobledger_collector.store.engine import open_engine
 from jobledger_collector.store.schema import job_runs
 from tests.agent.dumps import DATA
+from tests.ports import free_port
 from tests.system.bulk import write_dump
 from tests.system.memory import PROMISED_BYTES, wait_and_watch
-from tests.system.programs import free_port, start_agent_once, start_collector
+from tests.system.programs import start_agent_once, start_collector
 
 RUNS = 300_000
 JSON_BYTES = 60 << 20

@@ -1,29 +1,14 @@
 """The real jobledger-web as a process, on a loopback port of the lower range."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from itertools import chain
 from types import TracebackType
 from typing import Final, Self
 
-PORTS: Final = range(18_200, 18_900)
-"""Below the range that the system hands out by itself."""
 START_S: Final = 60
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    start = os.getpid() % len(PORTS)
-    for number in chain(PORTS[start:], PORTS[:start]):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", number)) != 0:
-                return number
-    message = "no free port"
-    raise RuntimeError(message)
 
 
 def environment() -> dict[str, str]:

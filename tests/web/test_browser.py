@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from pypdf import PdfReader
 
+from tests.ports import free_port
 from tests.web.filled import PASSWORD
-from tests.web.served import Served, free_port
+from tests.web.served import Served
 
 pytestmark = pytest.mark.browser
 

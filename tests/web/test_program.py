@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobledger_web import __version__
-from tests.web.served import Served, free_port, run
+from tests.ports import free_port
+from tests.web.served import Served, run
 
 
 def get(url: str) -> tuple[int, str]:
