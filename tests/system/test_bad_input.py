@@ -179,8 +179,9 @@ def test_a_busy_port_is_one_sentence(tmp_path: Path, module: str, option: str) -
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
+        other = () if option == "--listen" else ("--listen", f"127.0.0.1:{free_port()}")
         program = Running(
-            module, "serve", "--db", url, option, f"127.0.0.1:{port}", log=tmp_path / "log"
+            module, "serve", "--db", url, option, f"127.0.0.1:{port}", *other, log=tmp_path / "log"
         )
         with program:
             assert program.process.wait(timeout=60) == 1
